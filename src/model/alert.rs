@@ -1,0 +1,102 @@
+//! What leaves the house, and what could not.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Environment, Event, EventId, Handling, RuleId, TargetName, Team, Timestamp};
+
+/// Why an alert exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// This rule matched.
+    Rule(RuleId),
+    /// Nothing matched, too often.
+    Unmatched {
+        /// The message with its variable parts replaced.
+        signature: String,
+        /// How many such events were counted.
+        count: u64,
+        /// The counting window in seconds.
+        window_seconds: u64,
+    },
+}
+
+/// An event that is to reach a receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// The event; its id identifies the alert.
+    pub event: Event,
+    /// Why it goes out.
+    pub cause: Cause,
+    /// The host's environment.
+    pub environment: Environment,
+    /// The handling that was chosen.
+    pub handling: Handling,
+    /// The team it goes to.
+    pub team: Team,
+}
+
+impl Alert {
+    /// What receivers deduplicate by: host and cause, never time or counter, so that repeats fall together.
+    pub fn key(&self) -> String {
+        match &self.cause {
+            Cause::Rule(rule) => format!("{}:rule:{rule}", self.event.hostname),
+            Cause::Unmatched { signature, .. } => format!("{}:unhandled:{signature}", self.event.hostname),
+        }
+    }
+}
+
+/// A record that its stage gave up on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The stage or target that gave up: `alerter`, or a target's name.
+    pub origin: String,
+    /// The event's id, when the record could still be read.
+    pub event_id: Option<EventId>,
+    /// The record as the stage's queue held it (postcard of an `Event` or an `Alert`).
+    pub payload: Vec<u8>,
+    /// Why, with the receiver's answer where there is one.
+    pub reason: String,
+    /// Tries made.
+    pub attempts: u32,
+    /// When it was given up.
+    pub died_at: Timestamp,
+}
+
+/// How one delivery attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeliveryOutcome {
+    /// The receiver took it.
+    Delivered,
+    /// It will be tried again.
+    Retrying,
+    /// It was given up and is a dead letter.
+    DeadLettered,
+}
+
+impl DeliveryOutcome {
+    /// The name used in the API and on pages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retrying => "retrying",
+            Self::DeadLettered => "dead_lettered",
+        }
+    }
+}
+
+/// One line in an event's story: what a receiver said to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryNote {
+    /// The event the alert was made from.
+    pub event_id: EventId,
+    /// Where it went.
+    pub target: TargetName,
+    /// When.
+    pub at: Timestamp,
+    /// Which try, from 1.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: DeliveryOutcome,
+    /// The receiver's answer: status and the start of the body, or the connection error.
+    pub answer: String,
+}

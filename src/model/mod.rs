@@ -1,0 +1,21 @@
+//! The nouns of the product: plain data, checked in its constructors. Nothing here does I/O or reads a clock.
+
+mod alert;
+mod decision;
+mod event;
+mod ids;
+mod json;
+mod oid;
+mod rule;
+mod severity;
+mod time;
+
+pub use alert::{Alert, Cause, DeadLetter, DeliveryNote, DeliveryOutcome};
+pub use decision::{Decision, Judged, Matched};
+pub use event::{Event, Flag, Protocol, SdElement, Source, Trap, VarKind, Varbind};
+pub use ids::{EventId, EventIds, InvalidName, RuleId, TargetName, Team, host_key};
+pub use json::{alert_json, event_json};
+pub use oid::{InvalidOid, Oid};
+pub use rule::{Condition, Environment, Handling, InvalidRule, MatchType, Rule, RuleDraft};
+pub use severity::{InvalidSeverity, Severity, facility_name, parse_facility};
+pub use time::Timestamp;

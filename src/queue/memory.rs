@@ -1,0 +1,1 @@
+//! A queue in memory, for tests of what uses a queue.

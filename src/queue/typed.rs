@@ -1,0 +1,142 @@
+//! The queue as stages see it: items in, leased batches of items out.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::backend::{Backend, Depth, QueueError, Record, Seq};
+use super::codec::{Undecodable, decode_items, encode_items};
+
+/// How items are laid into records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Everything of one append in as few records as fit.
+    Batches,
+    /// One record an item.
+    Singles,
+}
+
+/// A queue of `T`.
+pub struct Queue<T> {
+    name: Arc<str>,
+    backend: Arc<dyn Backend>,
+    layout: Layout,
+    items: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self {
+            name: Arc::clone(&self.name),
+            backend: Arc::clone(&self.backend),
+            layout: self.layout,
+            items: PhantomData,
+        }
+    }
+}
+
+/// A record handed out for processing; ack or release it by `seq`.
+#[derive(Debug)]
+pub struct Leased<T> {
+    /// What to ack or release it by.
+    pub seq: Seq,
+    /// 1 for the first time.
+    pub attempt: u32,
+    /// The items, or the bytes that could not be read.
+    pub items: Result<Vec<T>, Undecodable>,
+}
+
+impl<T: Serialize + DeserializeOwned> Queue<T> {
+    /// A queue whose records are whole batches; they are leased and acked together.
+    pub fn of_batches(name: &str, backend: Arc<dyn Backend>) -> Self {
+        Self { name: name.into(), backend, layout: Layout::Batches, items: PhantomData }
+    }
+
+    /// A queue in which each item is leased and acked on its own.
+    pub fn of_singles(name: &str, backend: Arc<dyn Backend>) -> Self {
+        Self { name: name.into(), backend, layout: Layout::Singles, items: PhantomData }
+    }
+
+    /// The queue's name, as in metrics.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stores the items, in order; returns when they are on stable storage. All of them or none.
+    pub async fn append(&self, items: &[T]) -> Result<(), QueueError> {
+        let mut records = Vec::new();
+        match self.layout {
+            Layout::Batches => self.encode(items, &mut records)?,
+            Layout::Singles => {
+                for item in items {
+                    self.encode(std::slice::from_ref(item), &mut records)?;
+                }
+            }
+        }
+        if records.is_empty() { Ok(()) } else { self.backend.append(records).await }
+    }
+
+    /// Encodes `items` as one record, or as two halves when one would be too large.
+    fn encode(&self, items: &[T], records: &mut Vec<Record>) -> Result<(), QueueError> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let payload = encode_items(items).map_err(|error| QueueError::Storage {
+            queue: self.name.to_string(),
+            why: format!("cannot encode: {error}"),
+        })?;
+        if payload.len() <= Record::MAX_BYTES {
+            records.push(Record { items: u32::try_from(items.len()).unwrap_or(u32::MAX), payload });
+            return Ok(());
+        }
+        if items.len() == 1 {
+            return Err(QueueError::TooLarge {
+                queue: self.name.to_string(),
+                bytes: payload.len(),
+                limit: Record::MAX_BYTES,
+            });
+        }
+        let (left, right) = items.split_at(items.len() / 2);
+        self.encode(left, records)?;
+        self.encode(right, records)
+    }
+
+    /// Up to `max` due records, oldest first; waits up to `wait` for the first.
+    pub async fn lease(&self, max: usize, wait: Duration) -> Result<Vec<Leased<T>>, QueueError> {
+        let leases = self.backend.lease(max, wait).await?;
+        Ok(leases.into_iter().map(Self::decode).collect())
+    }
+
+    /// Up to `max` waiting records from `from` on, without leasing them.
+    pub async fn peek(&self, from: Seq, max: usize) -> Result<Vec<Leased<T>>, QueueError> {
+        let leases = self.backend.peek(from, max).await?;
+        Ok(leases.into_iter().map(Self::decode).collect())
+    }
+
+    fn decode(lease: super::Lease) -> Leased<T> {
+        Leased { seq: lease.seq, attempt: lease.attempt, items: decode_items(lease.payload) }
+    }
+
+    /// Forgets leased records.
+    pub async fn ack(&self, seqs: &[Seq]) -> Result<(), QueueError> {
+        self.backend.ack(seqs).await
+    }
+
+    /// Gives leased records back, due again after `delay`.
+    pub async fn release(&self, seqs: &[Seq], delay: Duration) -> Result<(), QueueError> {
+        self.backend.release(seqs, delay).await
+    }
+
+    /// How much waits; O(1).
+    pub fn depth(&self) -> Depth {
+        self.backend.depth()
+    }
+
+    /// Finishes what is under way and syncs.
+    pub async fn close(&self) -> Result<(), QueueError> {
+        self.backend.close().await
+    }
+}

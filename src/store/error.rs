@@ -1,0 +1,36 @@
+//! What can go wrong with a store, told so that the caller knows what to do.
+
+/// The result of every store call.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// A store call that failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// No such row.
+    #[error("{what} `{key}` does not exist")]
+    NotFound {
+        /// The kind of thing.
+        what: &'static str,
+        /// Its key.
+        key: String,
+    },
+    /// The row exists already.
+    #[error("{what} `{key}` exists already")]
+    Exists {
+        /// The kind of thing.
+        what: &'static str,
+        /// Its key.
+        key: String,
+    },
+    /// The value cannot be stored as it is; the fault is the caller's.
+    #[error("{0}")]
+    Invalid(String),
+    /// The disk is full, failing or the file is damaged: try again later, alarm someone.
+    #[error("store `{store}` failed: {why}")]
+    Unavailable {
+        /// Which file or database.
+        store: String,
+        /// What the system said.
+        why: String,
+    },
+}

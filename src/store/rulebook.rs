@@ -1,0 +1,28 @@
+//! Alert rules at rest.
+
+use async_trait::async_trait;
+
+use super::{Change, StoreResult};
+use crate::model::{Rule, RuleDraft, RuleId};
+
+/// The rules; every mutation writes its line in the change log in the same transaction.
+#[async_trait]
+pub trait RuleBook: Send + Sync {
+    /// Grows with every change of rules, hosts or teams, also by another process: a cheap way to notice one.
+    async fn version(&self) -> StoreResult<u64>;
+
+    /// Every rule, by priority, then id. Rows that cannot be read are left out and told as the second part.
+    async fn list(&self) -> StoreResult<(Vec<Rule>, Vec<String>)>;
+
+    /// One rule.
+    async fn get(&self, id: RuleId) -> StoreResult<Rule>;
+
+    /// Adds rules, all or none; their numbers are given by the store.
+    async fn create(&self, drafts: Vec<RuleDraft>, change: &Change) -> StoreResult<Vec<Rule>>;
+
+    /// Replaces a rule.
+    async fn update(&self, rule: Rule, change: &Change) -> StoreResult<Rule>;
+
+    /// Removes a rule; its number is never given again.
+    async fn delete(&self, id: RuleId, change: &Change) -> StoreResult<()>;
+}

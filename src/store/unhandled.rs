@@ -1,0 +1,69 @@
+//! Counters of events that no rule matched, by host and message signature.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::StoreResult;
+use crate::model::{EventId, Timestamp};
+
+/// Events of one host and signature within one batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// The host.
+    pub hostname: String,
+    /// The message with its variable parts replaced.
+    pub signature: String,
+    /// How many there were in the batch.
+    pub count: u64,
+    /// The last of them.
+    pub last: EventId,
+    /// When the last of them was received.
+    pub at: Timestamp,
+    /// The message of the last of them, shortened.
+    pub sample: String,
+}
+
+/// The unhandled events of one queue record. `key` is the id of the record's first event: the same batch counted twice
+/// (after a crash between counting and acking) changes nothing the second time and gives the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnhandledBatch {
+    /// Identifies the batch.
+    pub key: EventId,
+    /// One entry a host and signature.
+    pub sightings: Vec<Sighting>,
+}
+
+/// When counting ends in an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnhandledPolicy {
+    /// Events of one host and signature that make one meta-alert.
+    pub threshold: u64,
+    /// The window: it opens with the first event; when it has passed, counting starts anew.
+    pub window: Duration,
+    /// Counters kept in memory at most; beyond, those seen longest ago are forgotten.
+    pub max_counters: usize,
+}
+
+/// A counter that reached the threshold: exactly one for each counter and window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overrun {
+    /// The sighting that reached it.
+    pub sighting: Sighting,
+    /// The count, this batch included.
+    pub count: u64,
+    /// When the window opened.
+    pub window_start: Timestamp,
+}
+
+/// The counters.
+#[async_trait]
+pub trait Unhandled: Send + Sync {
+    /// Adds batches; durable when it returns. The answer lists counters that reached the threshold through these
+    /// batches, also when these batches were counted before.
+    async fn count(&self, batches: Vec<UnhandledBatch>, policy: UnhandledPolicy) -> StoreResult<Vec<Overrun>>;
+
+    /// The largest counters, largest first, for people: host, signature, count, window start, sample, last seen in `sighting`.
+    async fn top(&self, limit: usize) -> StoreResult<Vec<Overrun>>;
+}

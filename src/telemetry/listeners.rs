@@ -1,0 +1,113 @@
+//! How each listener is: bound or not, what it received and lost. Read by `/ready`, the pages and the metrics.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::metrics::{KERNEL_DROPS, LISTENER_UP};
+
+/// Whether a listener works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerState {
+    /// Bound and receiving at this address.
+    Listening(SocketAddr),
+    /// Not bound; the text says which port, who holds it and what to do.
+    Failed(String),
+}
+
+/// A listener as people see it.
+#[derive(Debug, Clone)]
+pub struct ListenerStatus {
+    /// `syslog_udp`, `syslog_tcp`, `snmp`, `ingest_http`, `web_http`.
+    pub name: &'static str,
+    /// Whether it works.
+    pub state: ListenerState,
+    /// Datagrams, connections or requests since the start.
+    pub received: u64,
+    /// Datagrams the kernel dropped since the start.
+    pub kernel_drops: u64,
+    /// Receive buffer the kernel granted, in bytes; 0 where it does not matter.
+    pub receive_buffer: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: &'static str,
+    state: Mutex<ListenerState>,
+    received: AtomicU64,
+    kernel_drops: AtomicU64,
+    receive_buffer: AtomicU64,
+}
+
+/// All listeners of the process; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct ListenerBoard {
+    entries: Arc<Mutex<Vec<Arc<Entry>>>>,
+}
+
+/// A listener's own line on the board.
+#[derive(Debug, Clone)]
+pub struct ListenerHandle {
+    entry: Arc<Entry>,
+}
+
+impl ListenerBoard {
+    /// Adds a line.
+    pub fn register(&self, name: &'static str, state: ListenerState) -> ListenerHandle {
+        metrics::gauge!(LISTENER_UP, "listener" => name).set(if matches!(state, ListenerState::Listening(_)) {
+            1.0
+        } else {
+            0.0
+        });
+        let entry = Arc::new(Entry {
+            name,
+            state: Mutex::new(state),
+            received: AtomicU64::new(0),
+            kernel_drops: AtomicU64::new(0),
+            receive_buffer: AtomicU64::new(0),
+        });
+        self.entries.lock().push(Arc::clone(&entry));
+        ListenerHandle { entry }
+    }
+
+    /// Every line, in the order of registration.
+    pub fn status(&self) -> Vec<ListenerStatus> {
+        let entries = self.entries.lock();
+        let lines = entries.iter().map(|entry| ListenerStatus {
+            name: entry.name,
+            state: entry.state.lock().clone(),
+            received: entry.received.load(Ordering::Relaxed),
+            kernel_drops: entry.kernel_drops.load(Ordering::Relaxed),
+            receive_buffer: entry.receive_buffer.load(Ordering::Relaxed),
+        });
+        lines.collect()
+    }
+
+    /// Where a listener is bound, if it is.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.status().into_iter().find(|line| line.name == name).and_then(|line| match line.state {
+            ListenerState::Listening(address) => Some(address),
+            ListenerState::Failed(_) => None,
+        })
+    }
+}
+
+impl ListenerHandle {
+    /// Counts datagrams, connections or requests.
+    pub fn count_received(&self, more: u64) {
+        self.entry.received.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Counts datagrams the kernel dropped.
+    pub fn count_kernel_drops(&self, more: u64) {
+        self.entry.kernel_drops.fetch_add(more, Ordering::Relaxed);
+        metrics::counter!(KERNEL_DROPS, "listener" => self.entry.name).increment(more);
+    }
+
+    /// Notes the receive buffer the kernel granted.
+    pub fn set_receive_buffer(&self, bytes: u64) {
+        self.entry.receive_buffer.store(bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,105 @@
+//! Every metric: its name, kind, unit, help text and labels, in one table.
+//!
+//! The reference page `docs/METRICS.md` is made from [`ALL`] and compared by a test. Label values come from enums and
+//! from the names of queues and targets, never from hosts, messages or rule text. Upstream's names are kept.
+
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+/// What kind of number a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution of seconds.
+    Histogram,
+}
+
+/// One metric's description.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its labels, comma separated; empty for none.
+    pub labels: &'static str,
+    /// What it means, in one sentence.
+    pub help: &'static str,
+}
+
+macro_rules! metrics_table {
+    ($($constant:ident = $name:literal, $kind:ident, $labels:literal, $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: &str = $name;)*
+        /// Every metric of the program.
+        pub const ALL: &[Metric] = &[$(Metric { name: $name, kind: Kind::$kind, labels: $labels, help: $help }),*];
+    };
+}
+
+metrics_table! {
+    EVENTS_RECEIVED = "mutt_events_received_total", Counter, "source", "Events that reached the process, by protocol: each is then committed or dropped.";
+    EVENTS_COMMITTED = "mutt_events_committed_total", Counter, "", "Events on stable storage in the event queue.";
+    EVENTS_DROPPED = "mutt_events_dropped_total", Counter, "source,reason", "Events not taken, by protocol and reason.";
+    INGEST_RATE_LIMITED = "mutt_ingest_rate_limited_total", Counter, "", "Events refused by the ingest rate limit.";
+    INGEST_REQUESTS = "mutt_ingest_requests_total", Counter, "status", "Ingest API requests by HTTP status.";
+    INGEST_LATENCY = "mutt_ingest_latency_seconds", Histogram, "", "Time from an ingest request to its answer, durable storage included.";
+    INGEST_FLAGGED = "mutt_ingest_flagged_total", Counter, "flag", "Events that were taken but not fully understood, by what was wrong.";
+    KERNEL_DROPS = "mutt_ingest_kernel_drops_total", Counter, "listener", "Datagrams the kernel dropped because a listener's receive buffer was full.";
+    LISTENER_UP = "mutt_listener_up", Gauge, "listener", "1 while a listener is bound, 0 when it could not be.";
+    SYSLOG_CONNECTIONS = "mutt_syslog_connections", Gauge, "", "Open syslog TCP connections.";
+    QUEUE_DEPTH = "mutt_queue_depth", Gauge, "queue", "Items waiting in a queue, leased ones included.";
+    QUEUE_BYTES = "mutt_queue_bytes", Gauge, "queue", "Bytes waiting in a queue.";
+    QUEUE_COMMITS = "mutt_queue_commits_total", Counter, "queue", "Group commits (one sync each) of a queue.";
+    QUEUE_ERRORS = "mutt_queue_errors_total", Counter, "queue,reason", "Storage errors, damaged records and quarantined generations of a queue.";
+    ALERTER_PROCESSED = "mutt_alerter_events_processed_total", Counter, "status", "Events judged, by outcome: forwarded, ignored (matched, not forwarded), unhandled, error (dead letter).";
+    ALERTER_BATCH_SECONDS = "mutt_alerter_batch_seconds", Histogram, "", "Time to judge, audit and route one batch.";
+    UNHANDLED_META_ALERTS = "mutt_unhandled_meta_alerts_total", Counter, "", "Meta-alerts made because too many events of one kind were unhandled.";
+    UNHANDLED_COUNTERS = "mutt_unhandled_counters", Gauge, "", "Hosts and signatures being counted.";
+    RULES_ACTIVE = "mutt_rules_active", Gauge, "", "Active rules in force.";
+    RULES_RELOADS = "mutt_rules_reloads_total", Counter, "result", "Reloads of rules, hosts and teams, by result.";
+    AUDIT_ROWS = "mutt_audit_rows_total", Counter, "", "Rows written to the audit.";
+    RECENT_BYTES = "mutt_recent_bytes", Gauge, "", "Bytes of the recent store on disk.";
+    RECENT_DROPPED = "mutt_recent_dropped_total", Counter, "", "Events the recent store did not take because its writer was behind or its disk failed.";
+    FORWARD_REQUESTS = "mutt_moog_requests_total", Counter, "status,reason", "Deliveries tried, by status (success, retry, failed) and reason.";
+    FORWARD_LATENCY = "mutt_moog_request_seconds", Histogram, "", "Time of one delivery.";
+    FORWARD_DEAD = "mutt_forward_dead_letters_total", Counter, "target", "Alerts given up and put into the dead letter queue.";
+    TARGET_UP = "mutt_forward_target_up", Gauge, "target", "1 after a delivery that the target took, 0 after one that failed.";
+    HTTP_REQUESTS = "mutt_http_requests_total", Counter, "status", "Requests to UI and API by HTTP status.";
+    LOGINS = "mutt_logins_total", Counter, "result", "Logins to the web UI, by result.";
+    BUILD_INFO = "mutt_build_info", Gauge, "version", "1, with the version as label.";
+    UPTIME = "mutt_uptime_seconds", Gauge, "", "Seconds since the process started.";
+}
+
+/// Bounds of the latency histograms in seconds: from a fast sync to a receiver's time-out.
+const LATENCY_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Installs the recorder (once a process: the `metrics` crate has one recorder for all) and describes every metric.
+/// The handle renders the Prometheus text format.
+pub fn install() -> anyhow::Result<PrometheusHandle> {
+    if let Some(handle) = RECORDER.get() {
+        return Ok(handle.clone());
+    }
+    let recorder = PrometheusBuilder::new().set_buckets(LATENCY_BUCKETS)?.build_recorder();
+    let handle = recorder.handle();
+    if metrics::set_global_recorder(recorder).is_ok() {
+        describe();
+        metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    }
+    Ok(RECORDER.get_or_init(|| handle).clone())
+}
+
+fn describe() {
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            Kind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
+        }
+    }
+}

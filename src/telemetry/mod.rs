@@ -1,0 +1,10 @@
+//! What we log and count, and where it goes: metrics for machines, boards and rates for the pages.
+
+mod listeners;
+pub mod metrics;
+mod rates;
+mod targets;
+
+pub use listeners::{ListenerBoard, ListenerHandle, ListenerState, ListenerStatus};
+pub use rates::{RateSummary, Rates};
+pub use targets::{TargetBoard, TargetHandle, TargetStatus};
