@@ -1,1 +1,1 @@
-//! net
+//! Sockets: binding them with errors that say who holds the port, and serving HTTP with bounds.
