@@ -1,1 +1,7 @@
 //! Sockets: binding them with errors that say who holds the port, and serving HTTP with bounds.
+
+mod bind;
+mod holder;
+
+pub use bind::{BindError, Transport, bind_tcp, bind_udp};
+pub use holder::Holder;
