@@ -11,6 +11,7 @@
 mod gate;
 mod intake;
 mod settings;
+pub mod syslog;
 
 pub use gate::{Gate, Refusal};
 pub use intake::{Intake, Receipt, Refused};

@@ -1,0 +1,17 @@
+//! Syslog in every dialect, by datagram and by stream.
+//!
+//! [`parse`] turns the bytes of one message into an event; [`start_udp`] and [`start_tcp`] bring the bytes. Framing and
+//! the way of one connection are separate from the socket, so that any stream can carry syslog. A crash loses what was
+//! received and not yet committed: over UDP nobody is told, over TCP the sender's own system has it as sent.
+
+mod cisco;
+mod cursor;
+mod names;
+mod parse;
+#[cfg(test)]
+mod parse_tests;
+mod rfc3164;
+mod rfc5424;
+mod stamp;
+
+pub use parse::{ParseOptions, parse};
