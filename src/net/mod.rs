@@ -2,6 +2,8 @@
 
 mod bind;
 mod holder;
+mod http;
 
 pub use bind::{BindError, Transport, bind_tcp, bind_udp};
 pub use holder::Holder;
+pub use http::{HttpLimits, serve};
