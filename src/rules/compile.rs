@@ -175,7 +175,7 @@ mod tests {
         check("schön[z-a]", &["position 7"]);
         check("a{2,1}", &["position 2"]);
         check("ab\\", &["position 3"]);
-        check(r"(?P<x>a)(?P<x>b)", &["position 12"]);
+        check(r"(?P<x>a)(?P<x>b)", &["position 13", "duplicate"]);
         check(r"x\p{Nonsense}", &["position 2"]);
         check(&"(".repeat(51), &["position"]);
     }

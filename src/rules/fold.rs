@@ -41,8 +41,7 @@ mod tests {
     use super::*;
     use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
-    /// Every character of the first planes that hold letters with case, with the characters the regex crate takes as
-    /// its equals.
+    /// The characters that the regex crate takes as equal to `c`.
     fn regex_equals(c: char) -> Vec<char> {
         let mut class = ClassUnicode::new([ClassUnicodeRange::new(c, c)]);
         class.case_fold_simple();
@@ -50,26 +49,17 @@ mod tests {
     }
 
     #[test]
-    fn what_the_regex_crate_takes_as_equal_folds_to_one_character() {
-        for c in '\0'..='\u{1ffff}' {
-            for other in regex_equals(c) {
-                assert_eq!(fold_char(c), fold_char(other), "{c:?} and {other:?}");
+    fn folding_agrees_with_the_regex_crate() {
+        // Letters that the standard library's Unicode version has and the regex crate's has not yet.
+        let unknown = regex::Regex::new(r"^\p{Cn}$").expect("a valid expression");
+        // Every letter with case lies in these planes; CJK, Hangul and private use have none.
+        for c in ('\0'..='\u{2e7f}').chain('\u{a4d0}'..='\u{abff}').chain('\u{f900}'..='\u{1efff}') {
+            let (equals, folded) = (regex_equals(c), fold_char(c));
+            for other in &equals {
+                assert_eq!(folded, fold_char(*other), "{c:?} and {other:?}");
             }
-        }
-    }
-
-    #[test]
-    fn what_folds_to_one_character_is_equal_for_the_regex_crate() {
-        for c in '\0'..='\u{1ffff}' {
-            let folded = fold_char(c);
-            assert!(regex_equals(c).contains(&folded), "{c:?} became {folded:?}");
-        }
-    }
-
-    #[test]
-    fn folding_twice_changes_nothing_more() {
-        for c in '\0'..='\u{1ffff}' {
-            assert_eq!(fold_char(fold_char(c)), fold_char(c), "{c:?}");
+            assert!(equals.contains(&folded) || unknown.is_match(&c.to_string()), "{c:?} became {folded:?}");
+            assert_eq!(fold_char(folded), folded, "{c:?}");
         }
     }
 

@@ -144,11 +144,11 @@ fn event_strategy() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn judging_is_the_same_as_comparing_rule_by_rule(
-        drafts in prop::collection::vec(draft_strategy(), 0..16),
-        events in prop::collection::vec(event_strategy(), 1..6),
+        drafts in prop::collection::vec(draft_strategy(), 0..10),
+        events in prop::collection::vec(event_strategy(), 1..10),
     ) {
         let rules: Vec<Rule> =
             (1..).zip(drafts).map(|(id, draft)| Rule { id: RuleId(id), draft }).collect();
