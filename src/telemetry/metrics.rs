@@ -71,6 +71,8 @@ metrics_table! {
     LOGINS = "mutt_logins_total", Counter, "result", "Logins to the web UI, by result.";
     BUILD_INFO = "mutt_build_info", Gauge, "version", "1, with the version as label.";
     UPTIME = "mutt_uptime_seconds", Gauge, "", "Seconds since the process started.";
+    ALERTER_BACKPRESSURE = "mutt_alerter_backpressure_active", Gauge, "", "1 while more alerts wait than alerter_queue_warn_threshold.";
+    ALERTER_SHED = "mutt_alerter_shed_events_total", Counter, "mode", "While alerts wait beyond alerter_queue_shed_threshold: alerts put into dlq.forwarder (dlq) and pauses made (defer).";
 }
 
 /// Bounds of the latency histograms in seconds: from a fast sync to a receiver's time-out.

@@ -1,0 +1,303 @@
+//! Makes what was judged durable, in an order that a crash cannot spoil, and only then acks.
+//!
+//! Every step is repeated until storage takes it. A step that was done is not done again within one batch; a batch that
+//! a crash cut short is done again from the start, and every write but the append to an outbox knows that it was there.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::judgement::{Judgement, ORIGIN, Tally, dead_event, panic_text};
+use super::{AlerterParts, AuditScope, Ruling, Settings, ShedMode, meta, route};
+use crate::model::{Alert, DeadLetter, Judged, TargetName};
+use crate::queue::{Queue, QueueError, Record};
+use crate::store::{Overrun, StoreError, UnhandledBatch, UnhandledPolicy};
+use crate::telemetry::metrics::{ALERTER_BATCH_SECONDS, ALERTER_PROCESSED, ALERTER_SHED, UNHANDLED_META_ALERTS};
+
+/// Pause after a failed write; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Long enough not to hammer a full disk, short enough that operators see recovery at once.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A batch that ended in a panic is due again after so long.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+/// Payload bytes of a dead letter that are certain to fit into a record of its queue.
+const MAX_DEAD_PAYLOAD: usize = Record::MAX_BYTES - (64 << 10);
+
+/// One batch on its way.
+pub(super) struct Work {
+    pub(super) judgement: Judgement,
+    /// What it was judged by.
+    pub(super) ruling: Arc<Ruling>,
+    /// Alerts waiting, if so many that new ones are to be shed.
+    pub(super) shed: Option<u64>,
+    /// When its judging began.
+    pub(super) started: Instant,
+}
+
+/// Why a write was given up.
+#[derive(Debug)]
+enum Halt {
+    /// The process is stopping while storage fails; the batch stays in the event queue.
+    Stopped,
+    /// It can never be stored as it is.
+    Refused(String),
+}
+
+/// What a failed write calls for.
+enum Trouble {
+    /// Waiting: the disk may recover.
+    Wait(String),
+    /// Giving this item up: trying again would fail for ever.
+    Refuse(String),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { .. } => Self::Wait(error.to_string()),
+            _ => Self::Refuse(error.to_string()),
+        }
+    }
+}
+
+impl From<QueueError> for Trouble {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::TooLarge { .. } => Self::Refuse(error.to_string()),
+            _ => Self::Wait(error.to_string()),
+        }
+    }
+}
+
+/// Takes batches in order until the sender is gone.
+pub(super) async fn run(parts: AlerterParts, mut batches: mpsc::Receiver<Work>, stop: CancellationToken) {
+    let effects = Effects { parts, stop };
+    while let Some(work) = batches.recv().await {
+        let seqs = work.judgement.seqs.clone();
+        let outcome = AssertUnwindSafe(effects.apply(work)).catch_unwind().await;
+        let Err(panic) = outcome else { continue };
+        error!(error = panic_text(panic.as_ref()), "a batch of events could not be recorded; it will be tried again");
+        // If this fails too, the records stay leased until the next start.
+        if let Err(error) = effects.parts.events.release(&seqs, PANIC_PAUSE).await {
+            error!(%error, "its records could not be released");
+        }
+    }
+}
+
+/// The doing.
+struct Effects {
+    parts: AlerterParts,
+    stop: CancellationToken,
+}
+
+impl Effects {
+    async fn apply(&self, work: Work) {
+        match self.apply_in_order(work).await {
+            Ok(()) => {}
+            Err(Halt::Stopped) => {
+                info!("stopped while storage was failing; the batch in hand stays in the event queue")
+            }
+            Err(Halt::Refused(why)) => {
+                error!(error = why, "a batch could not be recorded; it stays in the event queue")
+            }
+        }
+    }
+
+    async fn apply_in_order(&self, work: Work) -> Result<(), Halt> {
+        let Work { judgement, ruling, shed, started } = work;
+        let Judgement { seqs, mut judged, unhandled, mut dead, tally } = judgement;
+        let settings = self.parts.settings.get();
+        let mut alerts: Vec<Alert> = judged.iter().filter_map(route::alert).collect();
+
+        let (refused, overruns) =
+            tokio::try_join!(self.record(&judged, settings.audit), self.count(&settings, unhandled))?;
+        dead.extend(refused);
+        let metas: Vec<Alert> = overruns.iter().map(|overrun| meta::meta_alert(overrun, &ruling, &settings)).collect();
+        let meta_rows: Vec<Judged> = metas.iter().map(meta::judged).collect();
+        dead.extend(self.record(&meta_rows, AuditScope::Matched).await?);
+        judged.extend(meta_rows);
+        alerts.extend(metas.iter().cloned());
+
+        (self.parts.recent)(judged);
+        self.route(&settings, &alerts, shed).await?;
+        self.bury(&self.parts.dead_events, dead).await?;
+        self.stored("event queue", || self.parts.events.ack(&seqs)).await?;
+
+        count_outcomes(tally, metas.len());
+        if shed.is_none() {
+            self.parts.rates.count_forwarded(alerts.len() as u64);
+        }
+        metrics::histogram!(ALERTER_BATCH_SECONDS).record(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Audits what the scope asks for. Rows that the audit can never take come back as dead letters; their alerts go
+    /// out all the same.
+    async fn record(&self, judged: &[Judged], scope: AuditScope) -> Result<Vec<DeadLetter>, Halt> {
+        let rows: Vec<&Judged> = judged.iter().filter(|judged| audited(judged, scope)).collect();
+        let record = |rows: Vec<Judged>| self.parts.audit.record(rows);
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all = || record(rows.iter().copied().cloned().collect());
+        match self.stored("audit", all).await {
+            Ok(()) => return Ok(Vec::new()),
+            Err(Halt::Stopped) => return Err(Halt::Stopped),
+            Err(Halt::Refused(_)) => {}
+        }
+        let mut dead = Vec::new();
+        for row in rows {
+            match self.stored("audit", || record(vec![row.clone()])).await {
+                Ok(()) => {}
+                Err(Halt::Stopped) => return Err(Halt::Stopped),
+                Err(Halt::Refused(why)) => {
+                    error!(event.id = %row.event.id, error = why, "the audit refuses an event; it becomes a dead letter");
+                    let reason = format!("the audit refuses it: {why}");
+                    dead.push(dead_event(&row.event, reason, 1, self.parts.clock.now()));
+                }
+            }
+        }
+        Ok(dead)
+    }
+
+    async fn count(&self, settings: &Settings, batches: Vec<UnhandledBatch>) -> Result<Vec<Overrun>, Halt> {
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        let policy = UnhandledPolicy {
+            threshold: settings.unhandled_threshold,
+            window: settings.unhandled_expiry,
+            max_counters: settings.unhandled_max_counters,
+        };
+        let counted = self.stored("unhandled", || self.parts.unhandled.count(batches.clone(), policy)).await;
+        match counted {
+            Err(Halt::Refused(why)) => {
+                error!(error = why, "unhandled events could not be counted; no meta-alert can come of them");
+                Ok(Vec::new())
+            }
+            other => other,
+        }
+    }
+
+    /// Alerts into their outboxes, or into `dlq.forwarder` while they are shed.
+    async fn route(&self, settings: &Settings, alerts: &[Alert], shed: Option<u64>) -> Result<(), Halt> {
+        if alerts.is_empty() {
+            return Ok(());
+        }
+        let targets = route::targets(&self.parts.outboxes, settings);
+        if targets.is_empty() {
+            return self.bury_alerts(ORIGIN, alerts, "there is no target to send it to").await;
+        }
+        for (target, outbox) in targets {
+            let Some(waiting) = shed else {
+                self.append_alerts(target, outbox, alerts).await?;
+                continue;
+            };
+            let reason = format!("shed: {waiting} alerts were waiting already (alerter_queue_shed_threshold)");
+            metrics::counter!(ALERTER_SHED, "mode" => ShedMode::Dlq.name()).increment(alerts.len() as u64);
+            self.bury_alerts(target.as_str(), alerts, &reason).await?;
+        }
+        Ok(())
+    }
+
+    async fn append_alerts(&self, target: &TargetName, outbox: &Queue<Alert>, alerts: &[Alert]) -> Result<(), Halt> {
+        match self.stored("outbox", || outbox.append(alerts)).await {
+            Err(Halt::Refused(_)) => {}
+            other => return other,
+        }
+        for alert in alerts {
+            let alert = std::slice::from_ref(alert);
+            match self.stored("outbox", || outbox.append(alert)).await {
+                Err(Halt::Refused(why)) => self.bury_alerts(target.as_str(), alert, &why).await?,
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn bury_alerts(&self, origin: &str, alerts: &[Alert], reason: &str) -> Result<(), Halt> {
+        let died_at = self.parts.clock.now();
+        let letters = alerts.iter().map(|alert| DeadLetter {
+            origin: origin.to_owned(),
+            event_id: Some(alert.event.id),
+            // Encoding plain data to a vector has no way to fail; an empty payload still names the event.
+            payload: postcard::to_stdvec(alert).unwrap_or_default(),
+            reason: reason.to_owned(),
+            attempts: 0,
+            died_at,
+        });
+        self.bury(&self.parts.dead_alerts, letters.collect()).await
+    }
+
+    /// Dead letters into their queue; a payload that no record can hold is cut.
+    async fn bury(&self, queue: &Queue<DeadLetter>, mut letters: Vec<DeadLetter>) -> Result<(), Halt> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        for letter in &mut letters {
+            if letter.payload.len() > MAX_DEAD_PAYLOAD {
+                letter.reason.push_str("; its bytes were too many and are cut");
+                letter.payload.truncate(MAX_DEAD_PAYLOAD);
+            }
+        }
+        self.stored("dead letters", || queue.append(&letters)).await
+    }
+
+    /// Calls until it succeeds. Failures are logged when they begin and when they end.
+    async fn stored<T, E, F>(&self, what: &str, mut call: impl FnMut() -> F) -> Result<T, Halt>
+    where
+        F: Future<Output = Result<T, E>>,
+        Trouble: From<E>,
+    {
+        let mut pause = FIRST_PAUSE;
+        let mut failing = false;
+        loop {
+            let why = match call().await.map_err(Trouble::from) {
+                Ok(value) => {
+                    if failing {
+                        info!(storage = what, "storage works again; events are recorded");
+                    }
+                    return Ok(value);
+                }
+                Err(Trouble::Refuse(why)) => return Err(Halt::Refused(why)),
+                Err(Trouble::Wait(why)) => why,
+            };
+            if !failing {
+                error!(storage = what, error = why, "events cannot be recorded; they wait in the event queue");
+                failing = true;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(Halt::Stopped),
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+        }
+    }
+}
+
+/// Whether the event becomes an audit row.
+fn audited(judged: &Judged, scope: AuditScope) -> bool {
+    judged.decision.matched.is_some()
+        || match scope {
+            AuditScope::Matched => false,
+            AuditScope::All => true,
+            AuditScope::Sample(one_in) => judged.event.id.ordinal() % i64::from(one_in.max(1)) == 0,
+        }
+}
+
+fn count_outcomes(tally: Tally, metas: usize) {
+    let outcomes = [
+        ("forwarded", tally.forwarded),
+        ("ignored", tally.ignored),
+        ("unhandled", tally.unhandled),
+        ("error", tally.error),
+    ];
+    for (status, events) in outcomes {
+        metrics::counter!(ALERTER_PROCESSED, "status" => status).increment(events);
+    }
+    metrics::counter!(UNHANDLED_META_ALERTS).increment(metas as u64);
+}

@@ -1,0 +1,260 @@
+//! Judges leased records: pure, apart from the time it takes. Runs off the async threads.
+//!
+//! Nothing in here can lose an event: each one ends up judged or as a dead letter.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::signature::signature;
+use crate::model::{DeadLetter, Decision, Event, Judged, Timestamp};
+use crate::queue::{Leased, Seq};
+use crate::store::{Sighting, UnhandledBatch};
+
+/// The origin of dead letters that this stage writes.
+pub(super) const ORIGIN: &str = "alerter";
+/// A record was leased so often when the process died that its only event is given up.
+pub(super) const MAX_CRASHES: u32 = 3;
+/// Characters of a sample message.
+const SAMPLE_CHARS: usize = 200;
+
+/// How many events had which outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Tally {
+    pub(super) forwarded: u64,
+    pub(super) ignored: u64,
+    pub(super) unhandled: u64,
+    pub(super) error: u64,
+}
+
+/// What follows from some records, before anything was done about it.
+#[derive(Debug, Default)]
+pub(super) struct Judgement {
+    /// The records, to be acked when all of this is durable.
+    pub(super) seqs: Vec<Seq>,
+    /// Every event that could be judged, in the order received.
+    pub(super) judged: Vec<Judged>,
+    /// The unhandled ones by host and kind, a batch for each record.
+    pub(super) unhandled: Vec<UnhandledBatch>,
+    /// What could not be judged.
+    pub(super) dead: Vec<DeadLetter>,
+    /// How many of which.
+    pub(super) tally: Tally,
+}
+
+/// Judges every event with `decide`; an event for which it panics is tried `max_retries` times more.
+pub(super) fn judge(
+    records: Vec<Leased<Event>>,
+    decide: &dyn Fn(&Event) -> Decision,
+    max_retries: u32,
+    now: Timestamp,
+) -> Judgement {
+    let mut judgement = Judgement::default();
+    for record in records {
+        judgement.seqs.push(record.seq);
+        match record.items {
+            Ok(events) if record.attempt > MAX_CRASHES && events.len() == 1 => {
+                let reason = format!("the process ended {} times while this event was in work", record.attempt - 1);
+                judgement.bury(&events[0], reason, record.attempt, now);
+            }
+            Ok(events) => judge_record(&mut judgement, events, decide, max_retries, now),
+            Err(undecodable) => {
+                judgement.tally.error += 1;
+                judgement.dead.push(DeadLetter {
+                    origin: ORIGIN.to_owned(),
+                    event_id: None,
+                    reason: undecodable.to_string(),
+                    payload: undecodable.payload,
+                    attempts: record.attempt,
+                    died_at: now,
+                });
+            }
+        }
+    }
+    judgement
+}
+
+fn judge_record(
+    judgement: &mut Judgement,
+    events: Vec<Event>,
+    decide: &dyn Fn(&Event) -> Decision,
+    max_retries: u32,
+    now: Timestamp,
+) {
+    let Some(key) = events.first().map(|event| event.id) else { return };
+    let mut kinds = Kinds::default();
+    for event in events {
+        match patiently(decide, &event, max_retries) {
+            Ok(decision) => {
+                judgement.tally.count(&decision);
+                if decision.matched.is_none() {
+                    kinds.see(&event);
+                }
+                judgement.judged.push(Judged { event, decision });
+            }
+            Err(reason) => judgement.bury(&event, reason, max_retries.saturating_add(1), now),
+        }
+    }
+    if !kinds.sightings.is_empty() {
+        judgement.unhandled.push(UnhandledBatch { key, sightings: kinds.sightings });
+    }
+}
+
+/// The decision, or what the panic said when every try ended in one.
+fn patiently(decide: &dyn Fn(&Event) -> Decision, event: &Event, max_retries: u32) -> Result<Decision, String> {
+    let mut tries = 0;
+    loop {
+        // Nothing is left half done by a panic: `decide` only reads.
+        match catch_unwind(AssertUnwindSafe(|| decide(event))) {
+            Ok(decision) => return Ok(decision),
+            Err(_) if tries < max_retries => tries += 1,
+            Err(panic) => return Err(format!("judging it failed: {}", panic_text(panic.as_ref()))),
+        }
+    }
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text")
+}
+
+impl Judgement {
+    fn bury(&mut self, event: &Event, reason: String, attempts: u32, now: Timestamp) {
+        self.tally.error += 1;
+        self.dead.push(dead_event(event, reason, attempts, now));
+    }
+}
+
+/// The dead letter for an event.
+pub(super) fn dead_event(event: &Event, reason: String, attempts: u32, now: Timestamp) -> DeadLetter {
+    DeadLetter {
+        origin: ORIGIN.to_owned(),
+        event_id: Some(event.id),
+        // Encoding plain data to a vector has no way to fail; an empty payload still names the event.
+        payload: postcard::to_stdvec(event).unwrap_or_default(),
+        reason,
+        attempts,
+        died_at: now,
+    }
+}
+
+impl Tally {
+    fn count(&mut self, decision: &Decision) {
+        match &decision.matched {
+            Some(matched) if matched.handling.is_forwarded() => self.forwarded += 1,
+            Some(_) => self.ignored += 1,
+            None => self.unhandled += 1,
+        }
+    }
+}
+
+/// Unhandled events of one record by host and kind.
+#[derive(Default)]
+struct Kinds {
+    sightings: Vec<Sighting>,
+    places: HashMap<(String, String), usize>,
+}
+
+impl Kinds {
+    fn see(&mut self, event: &Event) {
+        let signature = signature(event);
+        let place = *self.places.entry((event.hostname.clone(), signature)).or_insert_with_key(|(host, signature)| {
+            self.sightings.push(Sighting {
+                hostname: host.clone(),
+                signature: signature.clone(),
+                count: 0,
+                last: event.id,
+                at: event.received_at,
+                sample: String::new(),
+            });
+            self.sightings.len() - 1
+        });
+        let sighting = &mut self.sightings[place];
+        sighting.count += 1;
+        sighting.last = event.id;
+        sighting.at = event.received_at;
+        sighting.sample.clear();
+        sighting.sample.extend(event.message.chars().take(SAMPLE_CHARS));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerter::fixtures::{NOW, event, rule};
+    use crate::queue::Undecodable;
+    use crate::rules::{RuleSet, Ruling};
+
+    fn ruling() -> Ruling {
+        let (rules, _) = RuleSet::compile(&[rule(1, "down", "Page_only"), rule(2, "up", "Ignore")]);
+        Ruling { rules, ..Ruling::default() }
+    }
+
+    fn record(seq: Seq, attempt: u32, events: Vec<Event>) -> Leased<Event> {
+        Leased { seq, attempt, items: Ok(events) }
+    }
+
+    fn judged(records: Vec<Leased<Event>>) -> Judgement {
+        let ruling = ruling();
+        judge(records, &|event| ruling.decide(event), 3, NOW)
+    }
+
+    #[test]
+    fn every_event_is_tallied_once() {
+        let events = vec![event("a", "link down"), event("a", "link up"), event("a", "link flaps")];
+        let judgement = judged(vec![record(4, 1, events), record(5, 1, vec![event("b", "down")])]);
+        assert_eq!(judgement.tally, Tally { forwarded: 2, ignored: 1, unhandled: 1, error: 0 });
+        assert_eq!(judgement.seqs, [4, 5]);
+        assert_eq!(judgement.judged.len(), 4);
+    }
+
+    #[test]
+    fn unhandled_events_are_gathered_by_host_and_kind_under_their_records_key() {
+        let events = vec![event("a", "down"), event("a", "fan 1"), event("a", "fan 2"), event("b", "fan 3")];
+        let (key, last) = (events[0].id, events[2].id);
+        let batches = judged(vec![record(1, 1, events)]).unhandled;
+        let [batch] = batches.as_slice() else { panic!("one record makes one batch") };
+        assert_eq!(batch.key, key);
+        let seen: Vec<_> = batch.sightings.iter().map(|s| (s.hostname.as_str(), s.count, s.sample.as_str())).collect();
+        assert_eq!(seen, [("a", 2, "fan 2"), ("b", 1, "fan 3")]);
+        assert_eq!(batch.sightings[0].last, last);
+    }
+
+    #[test]
+    fn an_event_whose_judging_panics_is_buried_and_the_others_are_judged() {
+        let tries = std::cell::Cell::new(0);
+        let decide = |event: &Event| {
+            if event.message == "poison" {
+                tries.set(tries.get() + 1);
+                panic!("cannot bear it");
+            }
+            ruling().decide(event)
+        };
+        let poison = event("a", "poison");
+        let events = vec![event("a", "down"), poison.clone(), event("a", "down")];
+        let judgement = judge(vec![record(1, 1, events)], &decide, 3, NOW);
+        assert_eq!(tries.get(), 4);
+        assert_eq!(judgement.tally, Tally { forwarded: 2, error: 1, ..Tally::default() });
+        let [dead] = judgement.dead.as_slice() else { panic!("one dead letter") };
+        assert_eq!((dead.event_id, dead.attempts), (Some(poison.id), 4));
+        assert!(dead.reason.contains("cannot bear it"), "{}", dead.reason);
+        assert_eq!(postcard::from_bytes::<Event>(&dead.payload).expect("an event"), poison);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_buried_with_its_bytes() {
+        let undecodable = Undecodable { why: "format 9 is unknown to this version".into(), payload: vec![9, 1] };
+        let judgement = judged(vec![Leased { seq: 3, attempt: 1, items: Err(undecodable) }]);
+        assert_eq!((judgement.dead[0].payload.as_slice(), judgement.tally.error), ([9, 1].as_slice(), 1));
+        assert_eq!(judgement.seqs, [3]);
+    }
+
+    #[test]
+    fn a_lone_event_during_which_the_process_died_too_often_is_buried() {
+        let check = |attempt, dead| {
+            assert_eq!(judged(vec![record(1, attempt, vec![event("a", "down")])]).dead.len(), dead, "{attempt}");
+        };
+        check(MAX_CRASHES, 0);
+        check(MAX_CRASHES + 1, 1);
+    }
+}

@@ -1,0 +1,101 @@
+//! Which outboxes an alert goes to, and in what form.
+//!
+//! For now every alert goes to the default targets. An alert is never dropped for want of a target: if none of the
+//! named ones has an outbox, the first outbox there is takes it, where it waits until its target is configured.
+
+use std::collections::BTreeMap;
+
+use super::Settings;
+use crate::model::{Alert, Cause, Event, Flag, Judged, TargetName};
+use crate::queue::Queue;
+
+/// Encoded bytes of an event above which an alert carries a shortened copy; the audit keeps the whole. Half of what a
+/// queue record may hold, and more than any receiver takes.
+const MAX_EVENT_BYTES: usize = 512 << 10;
+/// Bytes of message and of each name kept in a shortened copy.
+const SHORT_MESSAGE: usize = 64 << 10;
+const SHORT_NAME: usize = 1 << 10;
+
+/// The outboxes for every alert, by the settings.
+pub(super) fn targets<'a>(
+    outboxes: &'a BTreeMap<TargetName, Queue<Alert>>,
+    settings: &Settings,
+) -> Vec<(&'a TargetName, &'a Queue<Alert>)> {
+    let named: Vec<_> = outboxes.iter().filter(|(name, _)| settings.default_targets.contains(name)).collect();
+    if named.is_empty() { outboxes.iter().take(1).collect() } else { named }
+}
+
+/// The alert for an event that is to be forwarded.
+pub(super) fn alert(judged: &Judged) -> Option<Alert> {
+    let matched = judged.decision.matched.as_ref().filter(|matched| matched.handling.is_forwarded())?;
+    Some(Alert {
+        event: bounded(&judged.event),
+        cause: Cause::Rule(matched.rule),
+        environment: judged.decision.environment,
+        handling: matched.handling.clone(),
+        team: matched.team.clone(),
+    })
+}
+
+/// A copy that fits into a record of an outbox whatever was sent to us.
+fn bounded(event: &Event) -> Event {
+    let mut copy = event.clone();
+    if fits(&copy) {
+        return copy;
+    }
+    copy.flags.push(Flag::Truncated);
+    copy.raw.clear();
+    if fits(&copy) {
+        return copy;
+    }
+    copy.fields = None;
+    copy.structured_data.clear();
+    cut(&mut copy.message, SHORT_MESSAGE);
+    cut(&mut copy.hostname, SHORT_NAME);
+    for name in [&mut copy.app_name, &mut copy.proc_id, &mut copy.msg_id, &mut copy.correlation_id] {
+        if let Some(name) = name {
+            cut(name, SHORT_NAME);
+        }
+    }
+    if let Some(trap) = &mut copy.trap {
+        trap.varbinds.truncate(100);
+        for varbind in &mut trap.varbinds {
+            cut(&mut varbind.value, SHORT_NAME);
+        }
+    }
+    copy
+}
+
+fn fits(event: &Event) -> bool {
+    postcard::to_stdvec(event).is_ok_and(|bytes| bytes.len() <= MAX_EVENT_BYTES)
+}
+
+fn cut(text: &mut String, bytes: usize) {
+    text.truncate(text.floor_char_boundary(bytes));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerter::fixtures::event;
+
+    fn check(change: impl FnOnce(&mut Event), truncated: bool) {
+        let mut large = event("sw1", "fan failed");
+        change(&mut large);
+        let copy = bounded(&large);
+        assert!(fits(&copy));
+        assert_eq!(copy.has(Flag::Truncated), truncated);
+        assert_eq!((copy.id, copy.received_at), (large.id, large.received_at));
+    }
+
+    #[test]
+    fn an_alert_fits_into_a_record_whatever_the_event_holds() {
+        let long = || "x".repeat(4 << 20);
+        check(|_| {}, false);
+        check(|event| event.raw = long(), true);
+        check(|event| event.message = long(), true);
+        check(|event| event.fields = Some(long()), true);
+        check(|event| event.app_name = Some(long()), true);
+        check(|event| event.correlation_id = Some(long()), true);
+    }
+}
