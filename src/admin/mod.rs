@@ -1,1 +1,108 @@
-//! admin
+//! What an operator can do: the one layer that pages, API and command line call.
+//!
+//! Every change goes through an [`Actor`], so that the change log names who did it, why and with which request. Nothing
+//! here renders anything or knows HTTP. A crash in the middle of a call leaves either the old state or the new one: the
+//! stores write a change and its line in the change log in one transaction.
+
+mod accounts;
+mod actor;
+mod changes;
+mod dead_letters;
+mod disk;
+mod error;
+mod events;
+mod inventory;
+mod passwords;
+mod rule_input;
+mod rules;
+mod setup;
+mod status;
+#[cfg(test)]
+pub(crate) mod testing;
+mod throttle;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+
+pub use accounts::{FirstLogin, LoggedIn, SessionInfo};
+pub use actor::Actor;
+pub use changes::{ChangePage, MAX_CHANGE_ROWS};
+pub use dead_letters::{DeadItem, DeadPage, DeadQueue, DeadRecord};
+pub use disk::{DataUsage, DiskSpace};
+pub use error::AdminError;
+pub use events::{AuditPage, EventStory, Found};
+pub use rule_input::{RuleInput, rule_json};
+pub use rules::{Explained, RuleList, TestMessage, TestOutcome, suggest_match};
+pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
+
+pub use crate::store::{ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun};
+
+use crate::clock::Clock;
+use crate::live::Live;
+use crate::queue::Queues;
+use crate::store::Stores;
+use crate::telemetry::{ListenerBoard, Rates, TargetBoard};
+
+/// The keys that open the API.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct AdminSecrets {
+    /// CURRENT, then NEXT; empty strings open nothing.
+    pub admin_api_keys: Vec<String>,
+}
+
+impl fmt::Debug for AdminSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AdminSecrets({} API keys)", self.admin_api_keys.len())
+    }
+}
+
+/// What the layer works on.
+#[derive(Clone)]
+pub struct AdminParts {
+    /// Everything that is kept.
+    pub stores: Stores,
+    /// Everything that waits.
+    pub queues: Queues,
+    /// How the listeners are.
+    pub listeners: ListenerBoard,
+    /// How the delivery targets are.
+    pub targets: TargetBoard,
+    /// Events per second.
+    pub rates: Rates,
+    /// The time.
+    pub clock: Clock,
+    /// The API keys.
+    pub secrets: Live<AdminSecrets>,
+    /// Notified after each change of rules, hosts or teams, so that it takes effect at once.
+    pub changed: Arc<Notify>,
+    /// Where everything is kept on disk.
+    pub data_dir: PathBuf,
+    /// When the process started.
+    pub started: Instant,
+}
+
+/// The operator's side of the program; clones share everything.
+#[derive(Clone)]
+pub struct Admin {
+    parts: Arc<AdminParts>,
+    logins: Arc<Mutex<throttle::Throttle>>,
+    hashing: Arc<Semaphore>,
+    compiled: Arc<Mutex<Option<Arc<rules::Compiled>>>>,
+}
+
+impl Admin {
+    /// Builds the layer; starts nothing.
+    pub fn new(parts: AdminParts) -> Self {
+        Self {
+            parts: Arc::new(parts),
+            logins: Arc::default(),
+            hashing: Arc::new(Semaphore::new(passwords::CONCURRENT_HASHES)),
+            compiled: Arc::default(),
+        }
+    }
+}

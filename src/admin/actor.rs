@@ -1,0 +1,47 @@
+//! Who acts, and how that gets into the change log. Holds no state.
+
+use super::AdminError;
+use crate::store::Change;
+
+/// Longest reason kept, in characters: a sentence or a ticket's number, not a document.
+const MAX_REASON: usize = 500;
+
+/// Who does something: a user of the pages, an API key or a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// The name in the change log.
+    pub name: String,
+    /// The request it comes with.
+    pub correlation_id: String,
+}
+
+impl Actor {
+    /// An actor and the request it comes with.
+    pub fn new(name: impl Into<String>, correlation_id: impl Into<String>) -> Self {
+        Self { name: name.into(), correlation_id: correlation_id.into() }
+    }
+
+    /// What a store is told with a change; a blank reason is none.
+    pub(super) fn change(&self, reason: Option<&str>) -> Result<Change, AdminError> {
+        let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
+        if reason.is_some_and(|reason| reason.chars().count() > MAX_REASON) {
+            return Err(AdminError::invalid("reason", format!("it is longer than {MAX_REASON} characters")));
+        }
+        let reason = reason.map(|reason| reason.replace(char::is_control, " "));
+        Ok(Change { by: self.name.clone(), reason, correlation_id: self.correlation_id.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blank_reason_is_none_and_a_long_one_is_refused() {
+        let actor = Actor::new("alice", "c-1");
+        assert_eq!(actor.change(Some("  ")).expect("valid").reason, None);
+        assert_eq!(actor.change(Some(" INC-7\nx ")).expect("valid").reason.as_deref(), Some("INC-7 x"));
+        let refused = actor.change(Some(&"x".repeat(MAX_REASON + 1)));
+        assert!(matches!(refused, Err(AdminError::Invalid { field: Some(field), .. }) if field == "reason"));
+    }
+}

@@ -1,0 +1,203 @@
+//! How the appliance is: what the overview, the status page, `/ready` and `/metrics` show. Changes nothing.
+
+use std::time::Duration;
+
+use super::disk::{self, DataUsage, DiskSpace};
+use super::{Admin, AdminError};
+use crate::clock::Clock;
+use crate::model::Judged;
+use crate::queue::Depth;
+use crate::store::{EventQuery, Overrun};
+use crate::telemetry::metrics::{QUEUE_BYTES, QUEUE_DEPTH, RECENT_BYTES, UPTIME};
+use crate::telemetry::{ListenerState, ListenerStatus, RateSummary, TargetStatus};
+
+/// The program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Alerts shown on the overview.
+const LAST_ALERTS: usize = 10;
+
+/// Kinds of unhandled events shown on the overview.
+const TOP_UNHANDLED: usize = 10;
+
+/// One queue and how much waits in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueLine {
+    /// Its name.
+    pub name: String,
+    /// How much waits.
+    pub depth: Depth,
+}
+
+/// The whole appliance at a glance.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// Events per second.
+    pub rates: RateSummary,
+    /// What waits.
+    pub queues: Vec<QueueLine>,
+    /// The listeners.
+    pub listeners: Vec<ListenerStatus>,
+    /// The delivery targets.
+    pub targets: Vec<TargetStatus>,
+    /// The last alerts, newest first.
+    pub last_alerts: Vec<Judged>,
+    /// What no rule matches, most frequent first.
+    pub unhandled: Vec<Overrun>,
+    /// Active and all rules.
+    pub rules: (usize, usize),
+    /// Bytes of the recent store.
+    pub recent_bytes: u64,
+    /// Rows in the audit, about.
+    pub audit_rows: Option<u64>,
+    /// Room on the disk.
+    pub disk: Option<DiskSpace>,
+    /// Time since the start.
+    pub uptime: Duration,
+    /// What could not be read.
+    pub warnings: Vec<String>,
+}
+
+/// One thing that must work for the appliance to be ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What it is: `listener.syslog_udp`, `store.config`.
+    pub name: String,
+    /// Whether it works.
+    pub ok: bool,
+    /// Where it listens, or what is wrong.
+    pub detail: String,
+}
+
+/// Whether the appliance can do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// Every check is fine.
+    pub ready: bool,
+    /// The checks.
+    pub checks: Vec<Check>,
+}
+
+impl Admin {
+    /// Everything the overview shows. What cannot be read is told in `warnings`; the rest is shown.
+    pub async fn overview(&self) -> Overview {
+        let stores = &self.parts.stores;
+        let mut warnings = Vec::new();
+        let query = EventQuery { matched: Some(true), limit: LAST_ALERTS * 5, ..EventQuery::default() };
+        let found = noted(self.search(&query).await, &mut warnings).unwrap_or_default();
+        warnings.extend(found.warnings);
+        let unhandled = stores.unhandled.top(TOP_UNHANDLED).await.map_err(AdminError::from);
+        let rules = noted(self.rules().await, &mut warnings).unwrap_or_default();
+        warnings.extend(rules.problems);
+        let audit_rows = stores.audit.approximate_rows().await.map_err(AdminError::from);
+        Overview {
+            rates: self.rates(),
+            queues: self.queue_lines(),
+            listeners: self.listeners(),
+            targets: self.targets(),
+            last_alerts: found.items.into_iter().filter(|row| row.decision.forwarded()).take(LAST_ALERTS).collect(),
+            unhandled: noted(unhandled, &mut warnings).unwrap_or_default(),
+            rules: (rules.rules.iter().filter(|rule| rule.draft.is_active).count(), rules.rules.len()),
+            recent_bytes: self.recent_bytes(),
+            audit_rows: noted(audit_rows, &mut warnings),
+            disk: self.disk_space().await,
+            uptime: self.uptime(),
+            warnings,
+        }
+    }
+
+    /// Events per second over the last minute, quarter, hour and day.
+    pub fn rates(&self) -> RateSummary {
+        self.parts.rates.summary()
+    }
+
+    /// Every queue and how much waits in it.
+    pub fn queue_lines(&self) -> Vec<QueueLine> {
+        let named = self.parts.queues.named();
+        named.into_iter().map(|(name, depth)| QueueLine { name: name.to_owned(), depth }).collect()
+    }
+
+    /// How the listeners are.
+    pub fn listeners(&self) -> Vec<ListenerStatus> {
+        self.parts.listeners.status()
+    }
+
+    /// How the delivery targets are.
+    pub fn targets(&self) -> Vec<TargetStatus> {
+        self.parts.targets.status()
+    }
+
+    /// Time since the start.
+    pub fn uptime(&self) -> Duration {
+        self.parts.started.elapsed()
+    }
+
+    /// The clock everything goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.parts.clock
+    }
+
+    /// The data directory, for people.
+    pub fn data_dir(&self) -> String {
+        self.parts.data_dir.display().to_string()
+    }
+
+    fn recent_bytes(&self) -> u64 {
+        self.parts.stores.recent.bytes()
+    }
+
+    /// Room on the disk that holds the data.
+    pub async fn disk_space(&self) -> Option<DiskSpace> {
+        let dir = self.parts.data_dir.clone();
+        tokio::task::spawn_blocking(move || disk::space(&dir)).await.ok().flatten()
+    }
+
+    /// Bytes of each part of the data directory, largest first.
+    pub async fn data_usage(&self) -> Vec<DataUsage> {
+        let dir = self.parts.data_dir.clone();
+        tokio::task::spawn_blocking(move || disk::usage(&dir)).await.unwrap_or_default()
+    }
+
+    /// Whether every listener is bound and every store answers.
+    pub async fn readiness(&self) -> Readiness {
+        let mut checks: Vec<Check> = self.listeners().into_iter().map(listener_check).collect();
+        let stores = &self.parts.stores;
+        let config = stores.rules.version().await.map(|version| format!("version {version}"));
+        checks.push(store_check("store.config", config));
+        let audit = stores.audit.approximate_rows().await.map(|rows| format!("about {rows} rows"));
+        checks.push(store_check("store.audit", audit));
+        let unhandled = stores.unhandled.top(1).await.map(|_| "answers".to_owned());
+        checks.push(store_check("store.unhandled", unhandled));
+        Readiness { ready: checks.iter().all(|check| check.ok), checks }
+    }
+
+    /// Brings the gauges that nobody else keeps up to date.
+    pub fn publish_gauges(&self) {
+        for line in self.queue_lines() {
+            metrics::gauge!(QUEUE_DEPTH, "queue" => line.name.clone()).set(line.depth.items as f64);
+            metrics::gauge!(QUEUE_BYTES, "queue" => line.name).set(line.depth.bytes as f64);
+        }
+        metrics::gauge!(RECENT_BYTES).set(self.recent_bytes() as f64);
+        metrics::gauge!(UPTIME).set(self.uptime().as_secs_f64());
+    }
+}
+
+fn noted<T>(outcome: Result<T, AdminError>, warnings: &mut Vec<String>) -> Option<T> {
+    outcome.map_err(|error| warnings.push(error.to_string())).ok()
+}
+
+fn listener_check(listener: ListenerStatus) -> Check {
+    let name = format!("listener.{}", listener.name);
+    match listener.state {
+        ListenerState::Listening(address) => Check { name, ok: true, detail: format!("listening on {address}") },
+        ListenerState::Failed(why) => Check { name, ok: false, detail: why },
+    }
+}
+
+fn store_check(name: &str, outcome: crate::store::StoreResult<String>) -> Check {
+    let (ok, detail) = match outcome {
+        Ok(detail) => (true, detail),
+        Err(error) => (false, error.to_string()),
+    };
+    Check { name: name.to_owned(), ok, detail }
+}

@@ -1,0 +1,103 @@
+//! An operator's layer over real stores in a temporary directory and queues in memory, for the tests of this module and
+//! of the pages.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::{Admin, AdminParts, AdminSecrets};
+use crate::clock::Clock;
+use crate::live::Live;
+use crate::model::{
+    Decision, Environment, Event, EventId, Handling, Judged, Matched, Protocol, RuleId, Severity, Source, TargetName,
+    Team, Timestamp,
+};
+use crate::queue::{MemoryBackend, Queue, Queues};
+use crate::store::{RecentSettings, Stores};
+use crate::telemetry::{ListenerBoard, ListenerState, Rates, TargetBoard};
+
+/// 2026-03-01T12:00:00Z.
+pub(crate) const NOON: Timestamp = Timestamp::from_millis(1_772_366_400_000);
+
+/// The layer and what a test reaches around it.
+pub(crate) struct TestAdmin {
+    pub admin: Admin,
+    pub stores: Stores,
+    pub queues: Queues,
+    pub clock: Clock,
+    pub targets: TargetBoard,
+    _dir: TempDir,
+}
+
+impl TestAdmin {
+    /// Empty stores, one listener that works and one that failed.
+    pub async fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let clock = Clock::fixed(NOON);
+        let settings = Live::constant(RecentSettings { max_bytes: 64 << 20, max_days: 7 });
+        let stores = Stores::open(dir.path(), clock.clone(), settings).expect("opens");
+        let queues = memory_queues();
+        let listeners = ListenerBoard::default();
+        let up = ListenerState::Listening("127.0.0.1:5514".parse().expect("an address"));
+        let syslog = listeners.register("syslog_udp", up);
+        syslog.count_received(10);
+        syslog.count_kernel_drops(3);
+        listeners.register("snmp", ListenerState::Failed("port 1162 is taken by snmptrapd; stop it".into()));
+        let targets = TargetBoard::default();
+        let admin = Admin::new(AdminParts {
+            stores: stores.clone(),
+            queues: queues.clone(),
+            listeners,
+            targets: targets.clone(),
+            rates: Rates::new(clock.clone()),
+            clock: clock.clone(),
+            secrets: Live::constant(AdminSecrets {
+                admin_api_keys: vec!["current-key".into(), "next-key".into(), String::new()],
+            }),
+            changed: Arc::default(),
+            data_dir: dir.path().to_owned(),
+            started: Instant::now(),
+        });
+        Self { admin, stores, queues, clock, targets, _dir: dir }
+    }
+}
+
+fn memory_queues() -> Queues {
+    let singles = |name: &str| Arc::new(MemoryBackend::new(name));
+    let moogsoft = TargetName::new("moogsoft").expect("a valid name");
+    Queues {
+        events: Queue::of_batches("ingest", singles("ingest")),
+        outboxes: BTreeMap::from([(moogsoft, Queue::of_singles("alert", singles("alert")))]),
+        dead_events: Queue::of_singles("dlq.alerter", singles("dlq.alerter")),
+        dead_alerts: Queue::of_singles("dlq.forwarder", singles("dlq.forwarder")),
+    }
+}
+
+/// An event that no rule matched, the `number`-th of its second.
+pub(crate) fn judged(number: u8, hostname: &str, message: &str) -> Judged {
+    let millis = u128::try_from(NOON.as_millis()).expect("after 1970");
+    // A version 7 UUID whose last byte tells it from the others and orders them.
+    let bits = (millis << 80) | (0x7 << 76) | (u128::from(number) << 64) | (0b10 << 62) | u128::from(number);
+    let source = Source { protocol: Protocol::SyslogUdp, peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)) };
+    let mut event = Event::new(EventId::from_bytes(bits.to_be_bytes()), NOON, source);
+    event.hostname = hostname.to_owned();
+    event.message = message.to_owned();
+    event.raw = format!("<11>{message}");
+    event.severity = Severity::new(3);
+    event.facility = Some(1);
+    Judged { event, decision: Decision { environment: Environment::Prod, matched: None } }
+}
+
+/// The same event, matched by a rule that forwards it.
+pub(crate) fn matched(number: u8, hostname: &str, message: &str, rule: i64) -> Judged {
+    let mut judged = judged(number, hostname, message);
+    judged.decision.matched = Some(Matched {
+        rule: RuleId(rule),
+        handling: Handling::PageOnly,
+        team: Team::new("NETO").expect("a valid name"),
+    });
+    judged
+}
