@@ -1,1 +1,18 @@
-fn main() {}
+//! The one integration binary: every test starts the real program, speaks to it over real sockets and reads its answers.
+//!
+//! `tests/run` installs the clients these tests use. A missing client fails its test: a test that could not run has
+//! shown nothing.
+
+mod support;
+
+mod bad_input;
+mod disk_full;
+mod docs_in_sync;
+mod first_five_minutes;
+mod forwarding;
+mod kill;
+mod layering;
+mod pages;
+mod real_clients;
+mod stop_and_ports;
+mod unhandled;

@@ -1,0 +1,87 @@
+//! The reference pages say what the program does: `docs/METRICS.md` is made here from the table of metrics, and every
+//! setting and route of the program is named in its page. `MUTTD_WRITE_DOCS=1` writes the generated page anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use muttd::telemetry::metrics::{ALL, Kind};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name} cannot be read: {error}"))
+}
+
+#[test]
+fn the_metrics_page_is_the_table_of_metrics() {
+    let expected = metrics_page();
+    let path = root().join("docs/METRICS.md");
+    if std::env::var_os("MUTTD_WRITE_DOCS").is_some() {
+        fs::write(&path, &expected).expect("docs/METRICS.md can be written");
+    }
+    let written = page("docs/METRICS.md");
+    assert!(written == expected, "docs/METRICS.md is out of date; run MUTTD_WRITE_DOCS=1 cargo test --test it docs_in_sync");
+}
+
+#[test]
+fn metric_names_are_well_formed() {
+    for metric in ALL {
+        let counter = metric.name.ends_with("_total");
+        assert_eq!(counter, metric.kind == Kind::Counter, "{}: counters, and only they, end in _total", metric.name);
+        assert!(metric.name.starts_with("mutt_"), "{}: names begin with mutt_", metric.name);
+        assert!(metric.help.ends_with('.'), "{}: the help is a sentence", metric.name);
+    }
+    let mut names: Vec<&str> = ALL.iter().map(|metric| metric.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), ALL.len(), "a metric is declared twice");
+}
+
+#[test]
+fn links_between_the_pages_lead_somewhere() {
+    let links = regex::Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").expect("valid pattern");
+    let mut broken = Vec::new();
+    for file in pages() {
+        let text = fs::read_to_string(&file).expect("a page can be read");
+        let folder = file.parent().expect("a file has a folder");
+        for link in links.captures_iter(&text).filter(|link| !folder.join(&link[1]).exists()) {
+            broken.push(format!("{}: {}", file.display(), &link[1]));
+        }
+    }
+    assert!(broken.is_empty(), "links to nowhere:\n{}", broken.join("\n"));
+}
+
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![root().join("README.md")];
+    for folder in ["docs", "docs/adr"] {
+        let entries = fs::read_dir(root().join(folder)).expect("the folder of pages can be read");
+        let files = entries.map(|entry| entry.expect("an entry can be read").path());
+        pages.extend(files.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    pages
+}
+
+fn metrics_page() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         `GET /metrics` on the UI port and on the ingest port, in the Prometheus text format. This page is made from the\n\
+         table in `src/telemetry/metrics.rs`; a test compares them.\n\n\
+         Two sums always hold for one process life, once nothing is in flight:\n\n\
+         * `mutt_events_received_total` = `mutt_events_committed_total` + `mutt_events_dropped_total`, each summed over its labels;\n\
+         * `mutt_events_committed_total` + what was queued at the start = `mutt_alerter_events_processed_total` + `mutt_queue_depth{queue=\"ingest\"}`.\n\n\
+         | name | kind | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for metric in ALL {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram (seconds)",
+        };
+        let labels: Vec<String> =
+            metric.labels.split(',').filter(|label| !label.is_empty()).map(|label| format!("`{label}`")).collect();
+        page.push_str(&format!("| `{}` | {kind} | {} | {} |\n", metric.name, labels.join(", "), metric.help));
+    }
+    page
+}

@@ -1,0 +1,18 @@
+//! What the integration tests share: the program as a child process, a recording receiver, real clients, an HTTP
+//! client that can also say wrong things, and waiting without sleeping blindly.
+
+mod http;
+mod metrics;
+mod page;
+mod receiver;
+mod server;
+mod tools;
+mod wait;
+
+pub use http::{Answer, Request, speak};
+pub use metrics::Metrics;
+pub use page::Browser;
+pub use receiver::{Post, Receiver, Reply};
+pub use server::{ADMIN_KEY, COMMUNITY, INGEST_KEY, Ports, Server, ServerBuilder};
+pub use tools::{Tool, hostname};
+pub use wait::{PATIENCE, Random, eventually, holds_for};
