@@ -59,7 +59,8 @@ impl Drop for SmallDisk {
 }
 
 fn post(server: &Server, number: u32) -> u16 {
-    let item = json!({"hostname": "h", "message": format!("on disk number={number:05}"), "timestamp": "2026-03-01T12:00:00Z"});
+    let item =
+        json!({"hostname": "h", "message": format!("on disk number={number:05}"), "timestamp": "2026-03-01T12:00:00Z"});
     Request::post(server.ports.ingest, "/api/v2/ingest").key(INGEST_KEY).json(&item).expect().status
 }
 

@@ -22,7 +22,10 @@ fn the_metrics_page_is_the_table_of_metrics() {
         fs::write(&path, &expected).expect("docs/METRICS.md can be written");
     }
     let written = page("docs/METRICS.md");
-    assert!(written == expected, "docs/METRICS.md is out of date; run MUTTD_WRITE_DOCS=1 cargo test --test it docs_in_sync");
+    assert!(
+        written == expected,
+        "docs/METRICS.md is out of date; run MUTTD_WRITE_DOCS=1 cargo test --test it docs_in_sync"
+    );
 }
 
 #[test]

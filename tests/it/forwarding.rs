@@ -43,7 +43,8 @@ fn an_alert_has_the_form_the_receiver_expects() {
 fn environment_and_handling_decide_what_is_forwarded() {
     let receiver = Receiver::start();
     let server = Server::start(&receiver);
-    let paging = json!({"match_string": "disk", "prod_handling": "page_ONLY", "dev_handling": "Ignore", "priority": 10});
+    let paging =
+        json!({"match_string": "disk", "prod_handling": "page_ONLY", "dev_handling": "Ignore", "priority": 10});
     server.rule(&paging);
     server.rule(&json!({"match_string": "disk", "prod_handling": "Ignore", "priority": 20}));
     server.api_post("/api/v2/dev-hosts", &json!({"hostname": "lab-1"})).must_be(201);

@@ -65,7 +65,12 @@ fn nothing_acknowledged_is_lost_or_doubled_over_kills() {
     let audited = audited_numbers(&server);
     compare(&acknowledged, &audited, seed);
     alerts_arrive(&server, &receiver, &audited, paged);
-    println!("{} sent, {} acknowledged, {} audited", ledger.next.load(Ordering::Relaxed), acknowledged.len(), audited.len());
+    println!(
+        "{} sent, {} acknowledged, {} audited",
+        ledger.next.load(Ordering::Relaxed),
+        acknowledged.len(),
+        audited.len()
+    );
 }
 
 /// Load from every side; the kill comes while it runs or, now and then, just after it: then it meets a server that is
@@ -100,15 +105,21 @@ fn post_until(ports: Ports, ledger: &Ledger, stop: &AtomicBool, random: &mut Ran
         sent += numbers.end - numbers.start;
         let items: Vec<Value> = numbers
             .clone()
-            .map(|number| json!({"hostname": format!("host-{}", number % 40), "message": format!("http seq={number}"),
-                "timestamp": "2026-03-01T12:00:00Z"}))
+            .map(|number| {
+                json!({"hostname": format!("host-{}", number % 40), "message": format!("http seq={number}"),
+                "timestamp": "2026-03-01T12:00:00Z"})
+            })
             .collect();
         let request = Request::post(ports.ingest, "/api/v2/ingest").key(INGEST_KEY).json(&Value::Array(items));
         match request.send() {
             Ok(answer) if answer.status == 200 => {
                 let body = answer.json();
                 let all = numbers.end - numbers.start;
-                assert_eq!(body["accepted"].as_u64().unwrap_or(all), all, "a sound batch was taken only in part: {body}");
+                assert_eq!(
+                    body["accepted"].as_u64().unwrap_or(all),
+                    all,
+                    "a sound batch was taken only in part: {body}"
+                );
                 ledger.acknowledge(numbers);
             }
             Ok(answer) => assert_eq!(answer.status, 503, "only a stopping server refuses: {}", answer.text()),
@@ -171,7 +182,12 @@ fn audited_numbers(server: &Server) -> BTreeMap<u64, u64> {
 
 fn compare(acknowledged: &[u64], audited: &BTreeMap<u64, u64>, seed: u64) {
     let lost: Vec<&u64> = acknowledged.iter().filter(|number| !audited.contains_key(number)).collect();
-    assert!(lost.is_empty(), "seed {seed}: {} acknowledged events are lost, first {:?}", lost.len(), &lost[..lost.len().min(10)]);
+    assert!(
+        lost.is_empty(),
+        "seed {seed}: {} acknowledged events are lost, first {:?}",
+        lost.len(),
+        &lost[..lost.len().min(10)]
+    );
     let doubled: Vec<_> = audited.iter().filter(|(_, times)| **times > 1).take(10).collect();
     assert!(doubled.is_empty(), "seed {seed}: events are audited more than once: {doubled:?}");
 }

@@ -73,7 +73,10 @@ fn every_file_says_what_it_is_for_and_is_short() {
             faults.push(format!("src/{} does not open with `//! ` and a sentence", source.path));
         }
         if source.lines > LONGEST {
-            faults.push(format!("src/{} has {} lines without its tests; {LONGEST} is the most", source.path, source.lines));
+            faults.push(format!(
+                "src/{} has {} lines without its tests; {LONGEST} is the most",
+                source.path, source.lines
+            ));
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -136,7 +139,8 @@ fn is_allowed(module: &str, import: &str) -> bool {
 
 fn home_faults(source: &Source) -> Vec<String> {
     let away = HOMES.iter().filter(|(name, homes)| {
-        let used = Regex::new(&format!(r"(^|[^\w:.])({name}::|use {name};|extern crate {name}\b)")).expect("valid pattern");
+        let used =
+            Regex::new(&format!(r"(^|[^\w:.])({name}::|use {name};|extern crate {name}\b)")).expect("valid pattern");
         used.is_match(&source.code) && !homes.iter().any(|home| source.path.starts_with(home))
     });
     away.map(|(name, homes)| format!("src/{} uses {name}, whose home is {homes:?}", source.path)).collect()

@@ -17,7 +17,8 @@ fn sigterm_drains_what_was_sent_and_ends_with_success() {
     let receiver = Receiver::start();
     let mut server = Server::start(&receiver);
     server.rule(&json!({"match_string": "drained", "prod_handling": "Ignore"}));
-    let lines: String = (0..LINES).map(|number| format!("<13>Mar  1 12:00:00 h app: drained line={number:06}\n")).collect();
+    let lines: String =
+        (0..LINES).map(|number| format!("<13>Mar  1 12:00:00 h app: drained line={number:06}\n")).collect();
     let mut stream = TcpStream::connect(server.ports.syslog).expect("the syslog port is open");
     stream.write_all(lines.as_bytes()).expect("the lines are sent");
     drop(stream);
@@ -81,6 +82,8 @@ fn two_processes_on_one_data_directory_are_refused() {
     let text = eventually("the second process ends", || (!second.is_alive()).then(|| second.log()));
     let folder = server.data().display().to_string();
     assert!(text.contains(&folder), "the refusal does not name the directory {folder}: {text}");
-    server.ingest(&json!({"hostname": "h", "message": "the first goes on", "timestamp": "2026-03-01T12:00:00Z"})).must_be(200);
+    server
+        .ingest(&json!({"hostname": "h", "message": "the first goes on", "timestamp": "2026-03-01T12:00:00Z"}))
+        .must_be(200);
     server.event("the first goes on");
 }

@@ -71,7 +71,8 @@ impl Request {
 
     /// Sends the request and reads the answer to its end; an error when the server is not there or dies meanwhile.
     pub fn send(self) -> io::Result<Answer> {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.method, self.path, self.address);
+        let mut head =
+            format!("{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.method, self.path, self.address);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

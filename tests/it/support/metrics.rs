@@ -14,11 +14,6 @@ impl Metrics {
         self.series(name, labels).map(|value| value as u64).sum()
     }
 
-    /// Whether any series of `name` exists.
-    pub fn has(&self, name: &str) -> bool {
-        self.series(name, &[]).next().is_some()
-    }
-
     fn series<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = f64> + 'a {
         self.0.lines().filter(|line| !line.starts_with('#')).filter_map(move |line| {
             let (series, value) = line.rsplit_once(' ')?;

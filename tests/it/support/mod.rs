@@ -11,8 +11,8 @@ mod wait;
 
 pub use http::{Answer, Request, speak};
 pub use metrics::Metrics;
-pub use page::Browser;
-pub use receiver::{Post, Receiver, Reply};
-pub use server::{ADMIN_KEY, COMMUNITY, INGEST_KEY, Ports, Server, ServerBuilder};
+pub use page::{Browser, Form};
+pub use receiver::{Receiver, Reply};
+pub use server::{ADMIN_KEY, COMMUNITY, INGEST_KEY, Ports, Server};
 pub use tools::{Tool, hostname};
 pub use wait::{PATIENCE, Random, eventually, holds_for};

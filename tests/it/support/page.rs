@@ -58,11 +58,6 @@ impl Browser {
         self.submit(&form)
     }
 
-    /// The value of a cookie.
-    pub fn cookie_names(&self) -> Vec<&str> {
-        self.cookies.keys().map(String::as_str).collect()
-    }
-
     fn exchange(&mut self, request: Request) -> Answer {
         let jar: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request = if jar.is_empty() { request } else { request.header("Cookie", jar.join("; ")) };
@@ -89,7 +84,9 @@ impl Form {
     pub fn on(page: &str, field: &str) -> Self {
         let forms = pattern(r"(?is)<form\b([^>]*)>(.*?)</form>");
         let mut found = forms.captures_iter(page).map(|form| Self::read(&form[1], &form[2]));
-        found.find(|form| form.fields.contains_key(field)).unwrap_or_else(|| panic!("no form with `{field}` on: {page}"))
+        found
+            .find(|form| form.fields.contains_key(field))
+            .unwrap_or_else(|| panic!("no form with `{field}` on: {page}"))
     }
 
     /// The same form with these fields filled in.
@@ -102,11 +99,16 @@ impl Form {
 
     fn read(attributes: &str, inside: &str) -> Self {
         let mut fields = BTreeMap::new();
-        for input in pattern(r"(?is)<(?:input|textarea)\b([^>]*)>").captures_iter(inside) {
+        for input in pattern(r"(?is)<input\b([^>]*)>").captures_iter(inside) {
             let kind = attribute(&input[1], "type").unwrap_or_default();
             let unchecked = kind == "checkbox" && !input[1].contains("checked");
             if let Some(name) = attribute(&input[1], "name").filter(|_| !unchecked) {
                 fields.insert(name, attribute(&input[1], "value").unwrap_or_default());
+            }
+        }
+        for area in pattern(r"(?is)<textarea\b([^>]*)>(.*?)</textarea>").captures_iter(inside) {
+            if let Some(name) = attribute(&area[1], "name") {
+                fields.insert(name, unescape(area[2].trim()));
             }
         }
         for select in pattern(r"(?is)<select\b([^>]*)>(.*?)</select>").captures_iter(inside) {
@@ -124,8 +126,14 @@ impl Form {
 
 fn attribute(attributes: &str, name: &str) -> Option<String> {
     let found = pattern(&format!(r#"(?is)(?:^|\s){name}\s*=\s*"([^"]*)""#));
-    let value = found.captures(attributes)?[1].to_owned();
-    Some(value.replace("&quot;", "\"").replace("&#39;", "'").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    Some(unescape(&found.captures(attributes)?[1]))
+}
+
+/// Undoes what askama escapes.
+fn unescape(text: &str) -> String {
+    let named = text.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
+    let numbered = named.replace("&#34;", "\"").replace("&#39;", "'").replace("&#60;", "<").replace("&#62;", ">");
+    numbered.replace("&#38;", "&").replace("&amp;", "&")
 }
 
 fn pattern(text: &str) -> Regex {

@@ -97,7 +97,8 @@ impl ServerBuilder {
         let data = self.data.unwrap_or_else(|| folder.path().join("data"));
         std::fs::create_dir_all(&data).expect("the data directory can be made");
         if !self.dynamic.is_empty() {
-            std::fs::write(data.join("muttd.toml"), format!("[dynamic]\n{}", self.dynamic)).expect("muttd.toml is written");
+            std::fs::write(data.join("muttd.toml"), format!("[dynamic]\n{}", self.dynamic))
+                .expect("muttd.toml is written");
         }
         let log = folder.path().join("server.log");
         let child = launch(&data, &log, &self.environment);
@@ -286,9 +287,8 @@ impl Drop for Server {
 }
 
 fn launch(data: &Path, log: &Path, environment: &[(String, String)]) -> Child {
-    let open = || -> File {
-        OpenOptions::new().create(true).append(true).open(log).expect("the server's log can be written")
-    };
+    let open =
+        || -> File { OpenOptions::new().create(true).append(true).open(log).expect("the server's log can be written") };
     let mut command = Command::new(env!("CARGO_BIN_EXE_muttd"));
     // Nothing of the tester's own settings may reach the server.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MUTTD_")) {
