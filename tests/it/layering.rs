@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
-
 /// Imported by everyone; among themselves free, but nothing above them.
 const GROUND: &[&str] = &["model", "clock", "live", "net", "telemetry", "tls"];
 
@@ -122,7 +120,7 @@ fn import_faults(source: &Source) -> Vec<String> {
             faults.push(format!("src/{} imports crate::{import}", source.path));
         }
     }
-    if module == "rules" && word("tokio").is_match(&source.code) {
+    if module == "rules" && names(&source.code, "tokio::") {
         faults.push(format!("src/{} uses tokio; rules are pure", source.path));
     }
     faults
@@ -139,25 +137,34 @@ fn is_allowed(module: &str, import: &str) -> bool {
 
 fn home_faults(source: &Source) -> Vec<String> {
     let away = HOMES.iter().filter(|(name, homes)| {
-        let used =
-            Regex::new(&format!(r"(^|[^\w:.])({name}::|use {name};|extern crate {name}\b)")).expect("valid pattern");
-        used.is_match(&source.code) && !homes.iter().any(|home| source.path.starts_with(home))
+        let used = names(&source.code, &format!("{name}::")) || names(&source.code, &format!("use {name};"));
+        used && !homes.iter().any(|home| source.path.starts_with(home))
     });
     away.map(|(name, homes)| format!("src/{} uses {name}, whose home is {homes:?}", source.path)).collect()
 }
 
+/// Whether `wanted` begins a path somewhere in `code`: `sled::` does in `use sled::Db`, not in `crate::queue::sled::Log`.
+fn names(code: &str, wanted: &str) -> bool {
+    ends_of(code, wanted).next().is_some()
+}
+
+/// Where each occurrence of `wanted` ends that is neither part of a longer name nor of a longer path.
+fn ends_of<'a>(code: &'a str, wanted: &'a str) -> impl Iterator<Item = usize> + 'a {
+    code.match_indices(wanted)
+        .filter(|(start, _)| !code[..*start].ends_with(is_inside_path))
+        .map(|(start, _)| start + wanted.len())
+}
+
+fn is_inside_path(character: char) -> bool {
+    character.is_alphanumeric() || character == '_' || character == ':' || character == '.'
+}
+
 /// Top-level modules that `source` names through `crate::` or through enough `super::`.
 fn imports(source: &Source) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
     let depth = source.path.trim_end_matches(".rs").trim_end_matches("/mod").split('/').count();
-    let to_root = "super::".repeat(depth);
-    for start in [r"\bcrate::".to_owned(), format!(r"(?:^|[^:\w]){to_root}")] {
-        let start = Regex::new(&start).expect("valid pattern");
-        for place in start.find_iter(&source.code) {
-            found.extend(heads(&source.code[place.end()..]));
-        }
-    }
-    found
+    let starts = ["crate::".to_owned(), "super::".repeat(depth)];
+    let ends = starts.iter().flat_map(|start| ends_of(&source.code, start));
+    ends.flat_map(|end| heads(&source.code[end..])).collect()
 }
 
 /// The first names of a path or of a brace list of paths: `a::b` gives a; `{a::{b, c}, d}` gives a and d.
@@ -184,10 +191,6 @@ fn heads(rest: &str) -> Vec<String> {
 
 fn top_module(path: &str) -> &str {
     path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
-}
-
-fn word(name: &str) -> Regex {
-    Regex::new(&format!(r"\b{name}\b")).expect("valid pattern")
 }
 
 fn sample(path: &str, code: &str) -> Source {
