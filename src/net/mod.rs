@@ -2,8 +2,7 @@
 
 mod bind;
 mod holder;
-mod http;
+pub mod http;
 
 pub use bind::{BindError, Transport, bind_tcp, bind_udp};
 pub use holder::Holder;
-pub use http::{HttpLimits, serve};
