@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::fault::Fault;
 
 /// Position of a record in its queue; ascending, never reused, also not after a restart.
 pub type Seq = u64;
@@ -36,7 +39,7 @@ pub struct Lease {
 }
 
 /// How much waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Depth {
     /// Items appended and not acked.
     pub items: u64,
@@ -44,6 +47,34 @@ pub struct Depth {
     pub records: u64,
     /// Their payload bytes.
     pub bytes: u64,
+}
+
+impl Depth {
+    /// Counts a record in.
+    pub(super) fn add(&mut self, record: &Record) {
+        self.items += u64::from(record.items);
+        self.records += 1;
+        self.bytes += record.payload.len() as u64;
+    }
+
+    /// Counts a record out.
+    pub(super) fn subtract(&mut self, items: u32, bytes: usize) {
+        self.less(Depth { items: u64::from(items), records: 1, bytes: bytes as u64 });
+    }
+
+    /// Adds another depth.
+    pub(super) fn plus(&mut self, other: Depth) {
+        self.items = self.items.saturating_add(other.items);
+        self.records = self.records.saturating_add(other.records);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
+    /// Takes another depth away, never below zero.
+    pub(super) fn less(&mut self, other: Depth) {
+        self.items = self.items.saturating_sub(other.items);
+        self.records = self.records.saturating_sub(other.records);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
 }
 
 /// Why a queue did not do what it was asked, and so what the caller should do.
@@ -83,6 +114,14 @@ pub enum QueueError {
     },
 }
 
+/// Refuses records that are too large for a queue.
+pub(super) fn check_size(queue: &str, records: &[Record]) -> Result<(), QueueError> {
+    match records.iter().map(|record| record.payload.len()).find(|bytes| *bytes > Record::MAX_BYTES) {
+        Some(bytes) => Err(QueueError::TooLarge { queue: queue.to_owned(), bytes, limit: Record::MAX_BYTES }),
+        None => Ok(()),
+    }
+}
+
 /// One queue's storage. See the module documentation of [`crate::queue`] for what each verb guarantees.
 #[async_trait]
 pub trait Backend: Send + Sync {
@@ -98,11 +137,17 @@ pub trait Backend: Send + Sync {
     /// Gives leased records back, due again after `delay`. Sequences that are not leased are ignored.
     async fn release(&self, seqs: &[Seq], delay: Duration) -> Result<(), QueueError>;
 
-    /// Up to `max` waiting records from `from` on, without leasing them: for people who look.
+    /// Up to `max` waiting records from `from` on, without leasing them: for people who look. `attempt` is how often a
+    /// record was handed out so far.
     async fn peek(&self, from: Seq, max: usize) -> Result<Vec<Lease>, QueueError>;
 
     /// How much waits; O(1).
     fn depth(&self) -> Depth;
+
+    /// What went wrong with the storage since the start, oldest first.
+    fn faults(&self) -> Vec<Fault> {
+        Vec::new()
+    }
 
     /// Finishes what is under way and syncs; later calls answer `Closed`.
     async fn close(&self) -> Result<(), QueueError>;

@@ -20,27 +20,18 @@
 
 mod backend;
 mod codec;
-
+mod fault;
+mod hands;
+mod memory;
+mod options;
+mod queues;
 pub mod sled;
 mod typed;
 
 pub use backend::{Backend, Depth, Lease, QueueError, Record, Seq};
 pub use codec::{Undecodable, decode_items, encode_items};
-
+pub use fault::{Fault, FaultKind};
+pub use memory::MemoryBackend;
+pub use options::QueueOptions;
+pub use queues::Queues;
 pub use typed::{Leased, Queue};
-
-use crate::model::{Alert, DeadLetter, Event, TargetName};
-use std::collections::BTreeMap;
-
-/// All queues of one node.
-#[derive(Clone)]
-pub struct Queues {
-    /// Everything received and not yet judged; records are micro-batches.
-    pub events: Queue<Event>,
-    /// Alerts waiting for their receiver, one queue a target.
-    pub outboxes: BTreeMap<TargetName, Queue<Alert>>,
-    /// Events the alerter gave up on (`dlq.alerter`).
-    pub dead_events: Queue<DeadLetter>,
-    /// Alerts a forwarder gave up on (`dlq.forwarder`).
-    pub dead_alerts: Queue<DeadLetter>,
-}

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::backend::{Backend, Depth, QueueError, Record, Seq};
 use super::codec::{Undecodable, decode_items, encode_items};
+use super::fault::Fault;
 
 /// How items are laid into records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +134,11 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// How much waits; O(1).
     pub fn depth(&self) -> Depth {
         self.backend.depth()
+    }
+
+    /// What went wrong with the storage since the start, oldest first.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.backend.faults()
     }
 
     /// Finishes what is under way and syncs.

@@ -1,0 +1,96 @@
+//! All queues of one node, opened and closed together. Names them; does nothing else with them.
+//! What a crash leaves is put right by each queue when it is opened.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::backend::{Depth, QueueError};
+use super::fault::Fault;
+use super::options::QueueOptions;
+use super::sled::{SledBackend, disk};
+use super::typed::Queue;
+use crate::model::{Alert, DeadLetter, Event, TargetName};
+use std::collections::BTreeMap;
+
+/// All queues of one node.
+#[derive(Clone)]
+pub struct Queues {
+    /// Everything received and not yet judged; records are micro-batches.
+    pub events: Queue<Event>,
+    /// Alerts waiting for their receiver, one queue a target.
+    pub outboxes: BTreeMap<TargetName, Queue<Alert>>,
+    /// Events the alerter gave up on (`dlq.alerter`).
+    pub dead_events: Queue<DeadLetter>,
+    /// Alerts a forwarder gave up on (`dlq.forwarder`).
+    pub dead_alerts: Queue<DeadLetter>,
+}
+
+impl Queues {
+    /// Opens, and where needed creates, every queue below `dir`. Blocks: milliseconds after a clean end, up to some
+    /// seconds after a crash with millions waiting. An outbox whose target is no longer configured stays where it is.
+    pub fn open(dir: &Path, targets: &[TargetName], options: &QueueOptions) -> Result<Self, QueueError> {
+        let failed = |error: std::io::Error| QueueError::Storage {
+            queue: dir.display().to_string(),
+            why: format!("cannot prepare the directory: {error}"),
+        };
+        disk::create_dir(dir).map_err(failed)?;
+        let ballast = disk::Ballast::new(dir, options.ballast_bytes);
+        ballast.drop_if_needed().map_err(failed)?;
+        let work = |folder: &str, name: &str| {
+            SledBackend::open_work(&dir.join(folder), name, options).map(|backend| (name.to_owned(), Arc::new(backend)))
+        };
+        let events = SledBackend::open_log(&dir.join("events"), "ingest", options)?;
+        let mut outboxes = BTreeMap::new();
+        for target in targets {
+            let (name, backend) = work(&format!("outbox-{target}"), &outbox_name(target, targets))?;
+            outboxes.insert(target.clone(), Queue::of_singles(&name, backend));
+        }
+        let (dead_events_name, dead_events) = work("dlq-alerter", "dlq.alerter")?;
+        let (dead_alerts_name, dead_alerts) = work("dlq-forwarder", "dlq.forwarder")?;
+        if let Err(error) = ballast.take_if_possible(options.reserve_free_bytes) {
+            tracing::warn!("No ballast in {}: {error}; a full disk may keep the queues from opening", dir.display());
+        }
+        Ok(Self {
+            events: Queue::of_batches("ingest", Arc::new(events)),
+            outboxes,
+            dead_events: Queue::of_singles(&dead_events_name, dead_events),
+            dead_alerts: Queue::of_singles(&dead_alerts_name, dead_alerts),
+        })
+    }
+
+    /// Closes every queue, also when one of them fails; answers the first failure.
+    pub async fn close(&self) -> Result<(), QueueError> {
+        let mut result = self.events.close().await;
+        for outbox in self.outboxes.values() {
+            result = result.and(outbox.close().await);
+        }
+        result = result.and(self.dead_events.close().await);
+        result.and(self.dead_alerts.close().await)
+    }
+
+    /// Name and depth of every queue, in the order events pass them.
+    pub fn named(&self) -> Vec<(&str, Depth)> {
+        let mut named = vec![(self.events.name(), self.events.depth())];
+        named.extend(self.outboxes.values().map(|outbox| (outbox.name(), outbox.depth())));
+        named.extend([&self.dead_events, &self.dead_alerts].map(|queue| (queue.name(), queue.depth())));
+        named
+    }
+
+    /// What went wrong with the storage of any queue since the start.
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = self.events.faults();
+        faults.extend(self.outboxes.values().flat_map(Queue::faults));
+        faults.extend(self.dead_events.faults());
+        faults.extend(self.dead_alerts.faults());
+        faults.sort_by_key(|fault| fault.at);
+        faults
+    }
+}
+
+/// `alert` where there is one target, Moogsoft, as dashboards of MUTT 2.x have it; otherwise the target is part of it.
+fn outbox_name(target: &TargetName, targets: &[TargetName]) -> String {
+    match targets {
+        [only] if only.to_string() == "moogsoft" => "alert".to_owned(),
+        _ => format!("alert.{target}"),
+    }
+}
