@@ -25,4 +25,10 @@ pub trait AuditLog: Send + Sync {
 
     /// Rows kept, about: a number for people.
     async fn approximate_rows(&self) -> StoreResult<u64>;
+
+    /// Finishes what was handed over and tidies up; later calls answer `Unavailable`. A store with nothing to finish
+    /// need not implement it.
+    async fn close(&self) -> StoreResult<()> {
+        Ok(())
+    }
 }

@@ -22,6 +22,7 @@ mod rulebook;
 pub mod sqlite;
 mod unhandled;
 
+use std::path::Path;
 use std::sync::Arc;
 
 pub use accounts::{Accounts, Session, User};
@@ -33,6 +34,9 @@ pub use query::{EventPage, EventQuery};
 pub use recent::{Recent, RecentSettings};
 pub use rulebook::RuleBook;
 pub use unhandled::{Overrun, Sighting, Unhandled, UnhandledBatch, UnhandledPolicy};
+
+use crate::clock::Clock;
+use crate::live::Live;
 
 /// Every store of one node.
 #[derive(Clone)]
@@ -51,4 +55,36 @@ pub struct Stores {
     pub changes: Arc<dyn ChangeLog>,
     /// Counters of unhandled events.
     pub unhandled: Arc<dyn Unhandled>,
+}
+
+impl Stores {
+    /// Opens the embedded stores in `dir`, which is made if it is not there: `config.db`, `state.db`, `audit/`, `recent/`.
+    /// Blocks for as long as the disk takes; call it before there is anything to serve.
+    pub fn open(dir: &Path, clock: Clock, recent: Live<RecentSettings>) -> StoreResult<Self> {
+        std::fs::create_dir_all(dir).map_err(|error| StoreError::Unavailable {
+            store: dir.display().to_string(),
+            why: format!("the folder cannot be made: {error}"),
+        })?;
+        let config = Arc::new(sqlite::ConfigDb::open(&dir.join("config.db"), clock.clone())?);
+        Ok(Self {
+            audit: Arc::new(sqlite::AuditDb::open(&dir.join("audit"), clock.clone())?),
+            recent: Arc::new(Recent::open(&dir.join("recent"), clock.clone(), recent)?),
+            unhandled: Arc::new(sqlite::UnhandledDb::open(&dir.join("state.db"), clock)?),
+            rules: Arc::clone(&config) as Arc<dyn RuleBook>,
+            inventory: Arc::clone(&config) as Arc<dyn Inventory>,
+            accounts: Arc::clone(&config) as Arc<dyn Accounts>,
+            changes: config,
+        })
+    }
+
+    /// Finishes every write and tidies up. All stores are closed even if one fails; the first failure is told.
+    pub async fn close(&self) -> StoreResult<()> {
+        let results = [
+            self.audit.close().await,
+            self.unhandled.close().await,
+            self.rules.close().await,
+            self.recent.close().await,
+        ];
+        results.into_iter().collect()
+    }
 }

@@ -25,4 +25,10 @@ pub trait RuleBook: Send + Sync {
 
     /// Removes a rule; its number is never given again.
     async fn delete(&self, id: RuleId, change: &Change) -> StoreResult<()>;
+
+    /// Finishes what was handed over and tidies up; later calls answer `Unavailable`. A store with nothing to finish
+    /// need not implement it.
+    async fn close(&self) -> StoreResult<()> {
+        Ok(())
+    }
 }

@@ -66,4 +66,10 @@ pub trait Unhandled: Send + Sync {
 
     /// The largest counters, largest first, for people: host, signature, count, window start, sample, last seen in `sighting`.
     async fn top(&self, limit: usize) -> StoreResult<Vec<Overrun>>;
+
+    /// Finishes what was handed over and tidies up; later calls answer `Unavailable`. A store with nothing to finish
+    /// need not implement it.
+    async fn close(&self) -> StoreResult<()> {
+        Ok(())
+    }
 }

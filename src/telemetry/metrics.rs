@@ -73,6 +73,7 @@ metrics_table! {
     UPTIME = "mutt_uptime_seconds", Gauge, "", "Seconds since the process started.";
     ALERTER_BACKPRESSURE = "mutt_alerter_backpressure_active", Gauge, "", "1 while more alerts wait than alerter_queue_warn_threshold.";
     ALERTER_SHED = "mutt_alerter_shed_events_total", Counter, "mode", "While alerts wait beyond alerter_queue_shed_threshold: alerts put into dlq.forwarder (dlq) and pauses made (defer).";
+    STORE_DAMAGED = "mutt_store_damaged_total", Counter, "store", "Damaged parts of stores met and left out: database files, audit rows, frames of the recent store.";
 }
 
 /// Bounds of the latency histograms in seconds: from a fast sync to a receiver's time-out.

@@ -16,3 +16,6 @@ mod pages;
 mod real_clients;
 mod stop_and_ports;
 mod unhandled;
+mod store_contract;
+
+fn main() {}

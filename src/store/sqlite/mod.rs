@@ -1,1 +1,27 @@
-//! The embedded database.
+//! The embedded databases: `config.db` (rules, hosts, teams, users and their change log), `state.db` (counters of
+//! unhandled events), `audit/events-YYYY-MM.db` (one file for each month of events).
+//!
+//! Each has one thread that writes it and a few connections that read it, write-ahead logging, and `synchronous=FULL`,
+//! so that what was answered survives a power cut. Migrations are numbered; a file of a newer version is refused. A
+//! damaged file of the audit or of the counters is set aside and a fresh one takes its place; a damaged `config.db`
+//! stops the start, because it is the operators' work.
+
+mod accounts;
+mod audit;
+mod audit_search;
+mod audit_write;
+mod body;
+mod changes;
+mod config;
+mod connect;
+mod counters;
+mod inventory;
+mod months;
+mod rulebook;
+mod schema;
+mod unhandled;
+mod worker;
+
+pub use audit::AuditDb;
+pub use config::ConfigDb;
+pub use unhandled::UnhandledDb;

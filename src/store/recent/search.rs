@@ -1,0 +1,229 @@
+//! Searching the recent store: frames from the newest event down, until there is enough or the time is up.
+//!
+//! Frames of one moment may overlap in their ids (batches are judged side by side, replays come late). They are opened
+//! in the order of their greatest id, so whatever was not opened has only ids up to the next frame's greatest: hits
+//! above it are final. A frame is opened only if its ids and times allow a hit, and an event is decoded only if its
+//! bytes contain what is looked for. A damaged frame is left out and counted.
+
+use std::cmp::Reverse;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use memchr::memmem;
+use tracing::warn;
+
+use super::State;
+use super::frame::records;
+use super::segment::{Placed, Sealed, read_frame};
+use crate::model::{EventId, Judged};
+use crate::store::{EventPage, EventQuery};
+use crate::telemetry::metrics::STORE_DAMAGED;
+
+/// What the store held at one moment. Segments may be deleted meanwhile: their events are then too old to be shown.
+pub(super) struct Snapshot {
+    pending: Vec<Arc<Vec<Judged>>>,
+    sealed: Vec<Arc<Sealed>>,
+    active: Option<(PathBuf, Vec<Placed>)>,
+}
+
+/// A frame and the file it is in.
+type Candidate<'a> = (&'a PathBuf, &'a Placed);
+
+impl Snapshot {
+    /// Of the state, under its lock.
+    pub(super) fn of(state: &State) -> Self {
+        Self {
+            pending: state.pending.iter().map(|piece| Arc::clone(&piece.events)).collect(),
+            sealed: state.sealed.iter().cloned().collect(),
+            active: state.active.clone(),
+        }
+    }
+
+    /// Events newest first. `query` is prepared.
+    pub(super) fn search(&self, query: &EventQuery, deadline: Instant) -> EventPage {
+        let wanted = query.limit.saturating_add(1);
+        let pending = self.pending.iter().flat_map(|events| events.iter());
+        let mut hits: Vec<Judged> = pending.filter(|judged| query.matches(judged)).cloned().collect();
+        keep_newest(&mut hits, wanted);
+        let needles = Needles::of(query);
+        let mut reader = Reader::default();
+        let mut unseen = None;
+        for (index, (path, frame)) in self.candidates(query).into_iter().enumerate() {
+            if hits.len() >= wanted && hits[wanted - 1].event.id > frame.info.greatest_id {
+                break;
+            }
+            if index > 0 && Instant::now() >= deadline {
+                unseen = Some(frame.info.greatest_id);
+                break;
+            }
+            let before = hits.len();
+            if let Some(plain) = reader.read(path, frame) {
+                needles.for_each_candidate(&plain, |judged| {
+                    if query.matches(&judged) {
+                        hits.push(judged);
+                    }
+                });
+            }
+            if hits.len() > before {
+                keep_newest(&mut hits, wanted);
+            }
+        }
+        page(hits, query, unseen)
+    }
+
+    /// One event.
+    pub(super) fn get(&self, id: EventId) -> Option<Judged> {
+        let mut pending = self.pending.iter().flat_map(|events| events.iter());
+        if let Some(judged) = pending.find(|judged| judged.event.id == id) {
+            return Some(judged.clone());
+        }
+        let mut reader = Reader::default();
+        let bytes = memmem::Finder::new(id.as_bytes());
+        for (path, frame) in
+            self.frames().filter(|(_, frame)| frame.info.least_id <= id && id <= frame.info.greatest_id)
+        {
+            let Some(plain) = reader.read(path, frame) else { continue };
+            let possible = records(&plain).filter(|record| bytes.find(&plain[record.clone()]).is_some());
+            for record in possible {
+                match postcard::from_bytes::<Judged>(&plain[record]) {
+                    Ok(judged) if judged.event.id == id => return Some(judged),
+                    _ => {}
+                }
+            }
+        }
+        None
+    }
+
+    fn frames(&self) -> impl Iterator<Item = Candidate<'_>> {
+        let sealed = self.sealed.iter().flat_map(|sealed| sealed.frames.iter().map(|frame| (&sealed.path, frame)));
+        let active = self.active.iter().flat_map(|(path, frames)| frames.iter().map(move |frame| (path, frame)));
+        sealed.chain(active)
+    }
+
+    /// Frames that may hold a hit, those with the newest events first.
+    fn candidates(&self, query: &EventQuery) -> Vec<Candidate<'_>> {
+        let mut candidates: Vec<Candidate<'_>> = self
+            .frames()
+            .filter(|(_, frame)| {
+                query.before.is_none_or(|before| frame.info.least_id < before)
+                    && query.from.is_none_or(|from| frame.info.greatest_time >= from)
+                    && query.to.is_none_or(|to| frame.info.least_time < to)
+            })
+            .collect();
+        candidates.sort_by_key(|(_, frame)| Reverse(frame.info.greatest_id));
+        candidates
+    }
+}
+
+fn keep_newest(hits: &mut Vec<Judged>, wanted: usize) {
+    hits.sort_unstable_by_key(|hit| Reverse(hit.event.id));
+    hits.dedup_by_key(|hit| hit.event.id);
+    hits.truncate(wanted);
+}
+
+/// The page, and where to go on. `unseen` is the greatest id that may not have been looked at.
+fn page(mut hits: Vec<Judged>, query: &EventQuery, unseen: Option<EventId>) -> EventPage {
+    let floor = unseen.map(|unseen| {
+        let after = EventId::from_bytes((u128::from_be_bytes(*unseen.as_bytes()).saturating_add(1)).to_be_bytes());
+        query.before.map_or(after, |before| before.min(after))
+    });
+    if let Some(floor) = floor {
+        hits.retain(|hit| hit.event.id >= floor);
+    }
+    if hits.len() > query.limit {
+        hits.truncate(query.limit);
+        let next = hits.last().map(|hit| hit.event.id);
+        return EventPage { items: hits, next };
+    }
+    EventPage { items: hits, next: floor }
+}
+
+/// Reads frames, keeping the file of the last one open.
+#[derive(Default)]
+struct Reader {
+    open: Option<(PathBuf, File)>,
+}
+
+impl Reader {
+    fn read(&mut self, path: &PathBuf, frame: &Placed) -> Option<Vec<u8>> {
+        if self.open.as_ref().is_none_or(|(open, _)| open != path) {
+            match File::open(path) {
+                Ok(file) => self.open = Some((path.clone(), file)),
+                // Deleted since the snapshot was taken, as too old.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+                Err(error) => {
+                    warn!(segment = %path.display(), reason = %error, "a recent segment cannot be opened and is left out of a search");
+                    return None;
+                }
+            }
+        }
+        let (_, file) = self.open.as_ref()?;
+        match read_frame(file, frame) {
+            Ok(plain) => Some(plain),
+            Err(why) => {
+                metrics::counter!(STORE_DAMAGED, "store" => "frame").increment(1);
+                warn!(segment = %path.display(), at = frame.at, reason = why, "a frame of the recent store is damaged and left out of a search");
+                None
+            }
+        }
+    }
+}
+
+/// Byte strings of which an event's record must contain at least one in each group, ignoring ASCII case: a cheap test
+/// that never misses a hit. What passes is decoded and compared exactly.
+struct Needles {
+    groups: Vec<Vec<memmem::Finder<'static>>>,
+    /// The group made from the query's text, if any.
+    text: Option<usize>,
+}
+
+/// Characters outside ASCII whose lower case contains an ASCII letter (the Kelvin sign becomes `k`, the dotted capital
+/// I becomes `i` and a dot): where one occurs, looking for ASCII bytes may miss a hit.
+const FOLDED_TO_ASCII: [&str; 2] = ["\u{212a}", "\u{130}"];
+
+impl Needles {
+    fn of(query: &EventQuery) -> Self {
+        let finder = |bytes: &[u8]| memmem::Finder::new(&bytes.to_ascii_lowercase()).into_owned();
+        let (mut groups, mut text) = (Vec::new(), None);
+        if let Some(wanted) = &query.text
+            && wanted.is_ascii()
+        {
+            text = Some(groups.len());
+            groups.push(vec![finder(wanted.as_bytes())]);
+        }
+        if let Some(hostname) = &query.hostname {
+            groups.push(vec![finder(hostname.as_bytes())]);
+        }
+        if let Some(correlation) = &query.correlation_id {
+            // Either sent as text, or none was sent and the event's own id stands in.
+            let own = correlation.parse::<EventId>().ok().map(|id| finder(id.as_bytes()));
+            groups.push(std::iter::once(finder(correlation.as_bytes())).chain(own).collect());
+        }
+        Self { groups, text }
+    }
+
+    /// Decodes the events of a frame that may be hits.
+    fn for_each_candidate(&self, plain: &[u8], mut tell: impl FnMut(Judged)) {
+        let mut decode = |record: std::ops::Range<usize>| {
+            // The frame's checksum was right, so this can only be a record of a newer version of the program.
+            if let Ok(judged) = postcard::from_bytes(&plain[record]) {
+                tell(judged);
+            }
+        };
+        if self.groups.is_empty() {
+            records(plain).for_each(decode);
+            return;
+        }
+        let lower = plain.to_ascii_lowercase();
+        let folded = self.text.is_some() && FOLDED_TO_ASCII.iter().any(|c| memmem::find(plain, c.as_bytes()).is_some());
+        let groups: Vec<_> =
+            self.groups.iter().enumerate().filter(|(index, _)| !(folded && self.text == Some(*index))).collect();
+        let holds =
+            |bytes: &[u8]| groups.iter().all(|(_, group)| group.iter().any(|finder| finder.find(bytes).is_some()));
+        if holds(&lower) {
+            records(plain).filter(|record| holds(&lower[record.clone()])).for_each(&mut decode);
+        }
+    }
+}

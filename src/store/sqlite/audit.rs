@@ -1,0 +1,164 @@
+//! The audit in one SQLite file a month: the thread that writes it and the calls that read it.
+//!
+//! Calls that wait for the writer at the same time share a transaction and its sync. Nothing is ever changed in place.
+//! On a crash, what was answered is there; what was not is there as a whole call or not at all.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{error, warn};
+
+use super::audit_search::{self, get, rows};
+use super::audit_write::AuditWriter;
+use super::connect::Fault;
+use super::months::Months;
+use super::worker::{Answer, Worker};
+use crate::clock::Clock;
+use crate::model::{DeliveryNote, EventId, Judged};
+use crate::store::{AuditLog, EventPage, EventQuery, StoreError, StoreResult};
+
+/// What the audit is called in errors and logs.
+const STORE: &str = "audit";
+/// Rows gathered into one transaction; a single larger call stays in one piece.
+const GROUP_ROWS: usize = 16_384;
+/// How long a search may look before it answers with what it has.
+const SEARCH_BUDGET: Duration = Duration::from_secs(1);
+/// Searches at once: each may keep a core busy for its whole budget.
+const SEARCHES: usize = 2;
+
+enum Job {
+    Record(Vec<Judged>, Answer<()>),
+    Note(Vec<DeliveryNote>, Answer<()>),
+    PrepareAhead,
+}
+
+/// The audit of one node.
+pub struct AuditDb {
+    worker: Worker<Job>,
+    months: Arc<Months>,
+    searches: Semaphore,
+}
+
+impl AuditDb {
+    /// Opens the files in `folder`, which is made if it is not there.
+    pub fn open(folder: &Path, clock: Clock) -> StoreResult<Self> {
+        let unavailable = |why: String| StoreError::Unavailable { store: STORE.to_owned(), why };
+        std::fs::create_dir_all(folder)
+            .and_then(|()| Months::scan(folder))
+            .map_err(|error| unavailable(format!("folder `{}`: {error}", folder.display())))
+            .map(Arc::new)
+            .and_then(|months| {
+                let writer = AuditWriter::open(Arc::clone(&months), clock).map_err(|fault| fault.of(STORE))?;
+                let worker = Worker::start(STORE, move |jobs| run(jobs, writer))?;
+                worker.tell(Job::PrepareAhead);
+                Ok(Self { worker, months, searches: Semaphore::new(SEARCHES) })
+            })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Months) -> Result<T, Fault> + Send + 'static,
+    ) -> StoreResult<T> {
+        let unavailable = |why: String| StoreError::Unavailable { store: STORE.to_owned(), why };
+        let _permit = self.searches.acquire().await.map_err(|error| unavailable(error.to_string()))?;
+        let months = Arc::clone(&self.months);
+        let read = tokio::task::spawn_blocking(move || body(&months)).await;
+        read.map_err(|error| unavailable(error.to_string()))?.map_err(|fault| fault.of(STORE))
+    }
+}
+
+#[async_trait]
+impl AuditLog for AuditDb {
+    async fn record(&self, rows: Vec<Judged>) -> StoreResult<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.worker.ask(|answer| Job::Record(rows, answer)).await
+    }
+
+    async fn note_deliveries(&self, notes: Vec<DeliveryNote>) -> StoreResult<()> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        self.worker.ask(|answer| Job::Note(notes, answer)).await
+    }
+
+    async fn search(&self, query: &EventQuery) -> StoreResult<EventPage> {
+        let query = query.prepared();
+        self.read(move |months| audit_search::search(months, &query, Instant::now() + SEARCH_BUDGET)).await
+    }
+
+    async fn get(&self, id: EventId) -> StoreResult<Option<Judged>> {
+        self.read(move |months| get(months, id)).await
+    }
+
+    async fn deliveries(&self, id: EventId) -> StoreResult<Vec<DeliveryNote>> {
+        self.read(move |months| audit_search::deliveries(months, id)).await
+    }
+
+    async fn approximate_rows(&self) -> StoreResult<u64> {
+        self.read(rows).await
+    }
+
+    async fn close(&self) -> StoreResult<()> {
+        self.worker.close().await
+    }
+}
+
+/// Calls that share a transaction.
+#[derive(Default)]
+struct Group {
+    rows: Vec<Vec<Judged>>,
+    notes: Vec<Vec<DeliveryNote>>,
+    count: usize,
+    answers: Vec<Answer<()>>,
+}
+
+impl Group {
+    fn add(&mut self, job: Job) {
+        match job {
+            Job::Record(rows, answer) => {
+                self.count += rows.len();
+                self.rows.push(rows);
+                self.answers.push(answer);
+            }
+            Job::Note(notes, answer) => {
+                self.count += notes.len();
+                self.notes.push(notes);
+                self.answers.push(answer);
+            }
+            Job::PrepareAhead => {}
+        }
+    }
+}
+
+fn run(mut jobs: mpsc::Receiver<Job>, mut writer: AuditWriter) {
+    while let Some(job) = jobs.blocking_recv() {
+        let mut group = Group::default();
+        group.add(job);
+        while group.count < GROUP_ROWS {
+            let Ok(job) = jobs.try_recv() else { break };
+            group.add(job);
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| writer.write(&group.rows, &group.notes))).unwrap_or_else(|_| {
+            writer.reset();
+            error!(store = STORE, "writing the audit panicked; the call was rolled back");
+            Err(Fault::Told(StoreError::Unavailable { store: STORE.to_owned(), why: "its writer panicked".to_owned() }))
+        });
+        let result = result.map_err(|fault| fault.of(STORE));
+        for answer in group.answers {
+            // Whoever asked may have gone; the rows stand nevertheless.
+            let _ = answer.send(result.clone());
+        }
+        if let Err(fault) = writer.prepare_ahead() {
+            warn!(store = STORE, reason = ?fault, "the coming months' files could not be made; each will be made when its first event comes");
+        }
+    }
+    if let Err(fault) = writer.finish() {
+        warn!(store = STORE, reason = ?fault, "the audit's log was not written back; the next start reads it");
+    }
+}

@@ -1,0 +1,269 @@
+//! Reading the audit: month files newest first, each walked from its newest row down, until there is enough or the
+//! time is up.
+//!
+//! Rows lie in the order of their ordinals, and an event lies at its own ordinal or a few above it (another event had
+//! the place). So when a walk has come down to ordinal `n`, everything not seen yet has an ordinal below `n`: that is
+//! what makes pages complete. A damaged row is skipped and counted.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use tracing::{error, warn};
+
+use super::audit_write::{Facts, OUTCOMES, event_key, protocol_number};
+use super::body::decode;
+use super::connect::Fault;
+use super::months::{Month, MonthFile, Months, PROBES, floor_id, ordinal, ordinal_at};
+use crate::model::{DeliveryNote, DeliveryOutcome, EventId, Judged, TargetName, Timestamp};
+use crate::store::{EventPage, EventQuery};
+use crate::telemetry::metrics::STORE_DAMAGED;
+
+/// Rows between two looks at the clock: some 100 microseconds.
+const ROWS_PER_LOOK: u32 = 256;
+
+/// How the walk through one month ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Walk {
+    /// Every row was seen.
+    Done,
+    /// There is enough; what was not seen is older than every hit.
+    Enough,
+    /// The time was up; what was not seen has a smaller ordinal than this.
+    OutOfTime(i64),
+}
+
+/// Events newest first. `query` is prepared.
+pub(super) fn search(months: &Months, query: &EventQuery, deadline: Instant) -> Result<EventPage, Fault> {
+    let wanted = query.limit.saturating_add(1);
+    let mut hits: Vec<Judged> = Vec::new();
+    let mut unseen_below = None;
+    for file in months.newest_first() {
+        match tolerate_damage(
+            &file,
+            file.readers.with(|connection| walk(connection, &file, query, &mut hits, wanted, deadline)),
+        )? {
+            Some(Walk::OutOfTime(below)) => {
+                unseen_below = Some(below);
+                break;
+            }
+            Some(Walk::Enough) => break,
+            Some(Walk::Done) | None => {}
+        }
+    }
+    if let Some(hit) = own_correlation(months, query)? {
+        hits.push(hit);
+    }
+    hits.sort_unstable_by_key(|hit| std::cmp::Reverse(hit.event.id));
+    hits.dedup_by_key(|hit| hit.event.id);
+    Ok(page(hits, query.limit, unseen_below))
+}
+
+fn page(mut hits: Vec<Judged>, limit: usize, unseen_below: Option<i64>) -> EventPage {
+    // An event that lies above its own ordinal may have been seen before its turn; it is found again on the next page.
+    let floor = unseen_below.map(floor_id);
+    if let Some(floor) = floor {
+        hits.retain(|hit| hit.event.id >= floor);
+    }
+    if hits.len() > limit {
+        hits.truncate(limit);
+        let next = hits.last().map(|hit| hit.event.id);
+        return EventPage { items: hits, next };
+    }
+    EventPage { items: hits, next: floor }
+}
+
+/// An event without a correlation id of its own is known by its event id, which no index holds.
+fn own_correlation(months: &Months, query: &EventQuery) -> Result<Option<Judged>, Fault> {
+    let Some(id) = query.correlation_id.as_deref().and_then(|text| text.parse().ok()) else { return Ok(None) };
+    Ok(get(months, id)?.filter(|judged| query.matches(judged)))
+}
+
+/// A file that is damaged is left out, so that the others can still be searched; the writer sets it aside when it
+/// meets the damage.
+fn tolerate_damage<T>(file: &MonthFile, result: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(fault) if fault.is_damage() => {
+            metrics::counter!(STORE_DAMAGED, "store" => "database").increment(1);
+            if !file.damage_told.swap(true, Ordering::Relaxed) {
+                error!(month = %file.month, reason = ?fault, "the audit of {} is damaged; searches leave part of it out", file.month);
+            }
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+fn walk(
+    connection: &Connection,
+    file: &MonthFile,
+    query: &EventQuery,
+    hits: &mut Vec<Judged>,
+    wanted: usize,
+    deadline: Instant,
+) -> Result<Walk, Fault> {
+    let Some((sql, values)) = statement(connection, query)? else { return Ok(Walk::Done) };
+    let mut lowest = hits.iter().map(|hit| ordinal(hit.event.id)).min().unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut until_look = ROWS_PER_LOOK;
+    while let Some(row) = rows.next()? {
+        let at: i64 = row.get(0)?;
+        if hits.len() >= wanted && at < lowest {
+            return Ok(Walk::Enough);
+        }
+        until_look -= 1;
+        if until_look == 0 {
+            until_look = ROWS_PER_LOOK;
+            if Instant::now() >= deadline {
+                // This row was not looked at, so everything up to it is still to be seen.
+                return Ok(Walk::OutOfTime(at.saturating_add(1)));
+            }
+        }
+        if !may_match(row, query)? {
+            continue;
+        }
+        match decode(row.get_ref(5)?.as_blob().unwrap_or_default(), row.get(4)?) {
+            Ok(judged) if query.matches(&judged) => {
+                lowest = lowest.min(ordinal(judged.event.id));
+                hits.push(judged);
+            }
+            Ok(_) => {}
+            Err(why) => damaged_row(file, at, &why),
+        }
+    }
+    Ok(if hits.len() >= wanted { Walk::Enough } else { Walk::Done })
+}
+
+fn damaged_row(file: &MonthFile, at: i64, why: &str) {
+    metrics::counter!(STORE_DAMAGED, "store" => "row").increment(1);
+    if !file.damage_told.swap(true, Ordering::Relaxed) {
+        warn!(month = %file.month, ordinal = at, reason = why, "an audit row of {} is damaged and left out", file.month);
+    }
+}
+
+/// The cheap half of the comparison: columns, without decoding the event.
+fn may_match(row: &Row<'_>, query: &EventQuery) -> Result<bool, Fault> {
+    if let Some(severity) = query.severity
+        && row.get::<_, Option<i64>>(1)? != Some(i64::from(severity.number()))
+    {
+        return Ok(false);
+    }
+    if let Some(protocol) = query.protocol
+        && row.get::<_, i64>(2)? != protocol_number(protocol)
+    {
+        return Ok(false);
+    }
+    if let Some(matched) = query.matched
+        && row.get::<_, Option<i64>>(3)?.is_some() != matched
+    {
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// The statement that lists the rows in question, newest first, by the most selective index there is; `None` if the
+/// month cannot hold any. Severity, protocol and text have no index: they are compared row by row, where the clock is
+/// looked at in between.
+fn statement(connection: &Connection, query: &EventQuery) -> Result<Option<(String, Vec<Value>)>, Fault> {
+    let facts = Facts::read(connection)?;
+    let mut least = i64::MIN;
+    let mut greatest = i64::MAX;
+    if let Some(from) = query.from {
+        least = ordinal_at(from.as_millis().saturating_add(facts.least_skew_ms));
+    }
+    if let Some(to) = query.to {
+        greatest = ordinal_at(to.as_millis().saturating_add(1 + facts.greatest_skew_ms)).saturating_add(PROBES);
+    }
+    if let Some(before) = query.before {
+        greatest = greatest.min(ordinal(before).saturating_add(PROBES));
+    }
+    if least > greatest || facts.rows == 0 {
+        return Ok(None);
+    }
+    let mut condition = String::from("ordinal BETWEEN ? AND ?");
+    let mut values = vec![Value::Integer(least), Value::Integer(greatest)];
+    let mut index = "";
+    if let Some(rule) = query.rule {
+        condition.push_str(" AND rule = ?");
+        values.push(Value::Integer(rule.0));
+        index = "INDEXED BY events_rule";
+    }
+    if let Some(hostname) = &query.hostname {
+        let mut find = connection.prepare_cached("SELECT id FROM hosts WHERE name = ?1")?;
+        let Some(host) = find.query_row([hostname], |row| row.get(0)).optional()? else { return Ok(None) };
+        condition.push_str(" AND host = ?");
+        values.push(Value::Integer(host));
+        index = "INDEXED BY events_host";
+    }
+    if let Some(correlation) = &query.correlation_id {
+        condition.push_str(" AND correlation = ?");
+        values.push(Value::Text(correlation.clone()));
+        index = "INDEXED BY events_correlation";
+    }
+    let sql = format!(
+        "SELECT ordinal, severity, protocol, rule, crc, body FROM events {index} WHERE {condition} ORDER BY ordinal DESC"
+    );
+    Ok(Some((sql, values)))
+}
+
+/// One event.
+pub(super) fn get(months: &Months, id: EventId) -> Result<Option<Judged>, Fault> {
+    let Some(file) = months.get(Month::of(id)) else { return Ok(None) };
+    let found = file.readers.with(|connection| {
+        let mut statement = connection
+            .prepare_cached("SELECT ordinal, crc, body FROM events WHERE ordinal BETWEEN ?1 AND ?2 AND id = ?3")?;
+        let first = ordinal(id);
+        let row = statement.query_row((first, first.saturating_add(PROBES), event_key(id)), |row| {
+            Ok((row.get::<_, i64>(0)?, decode(row.get_ref(2)?.as_blob().unwrap_or_default(), row.get(1)?)))
+        });
+        Ok(row.optional()?)
+    });
+    match tolerate_damage(&file, found)?.flatten() {
+        Some((_, Ok(judged))) => Ok(Some(judged)),
+        Some((at, Err(why))) => {
+            damaged_row(&file, at, &why);
+            Ok(None)
+        }
+        None => Ok(None),
+    }
+}
+
+/// What receivers said about one event, oldest first.
+pub(super) fn deliveries(months: &Months, id: EventId) -> Result<Vec<DeliveryNote>, Fault> {
+    let Some(file) = months.get(Month::of(id)) else { return Ok(Vec::new()) };
+    let notes = file.readers.with(|connection| {
+        let mut statement = connection.prepare_cached(
+            "SELECT target, at, attempt, outcome, answer FROM deliveries WHERE event = ?1 ORDER BY id LIMIT 1000",
+        )?;
+        let mut rows = statement.query([event_key(id)])?;
+        let mut notes = Vec::new();
+        while let Some(row) = rows.next()? {
+            // A target's name that is none any more can only come from damage; the other notes still tell their story.
+            let Ok(target) = TargetName::new(&row.get::<_, String>(0)?) else { continue };
+            let outcome = usize::try_from(row.get::<_, i64>(3)?).unwrap_or(usize::MAX);
+            notes.push(DeliveryNote {
+                event_id: id,
+                target,
+                at: Timestamp::from_micros(row.get(1)?),
+                attempt: row.get(2)?,
+                outcome: OUTCOMES.get(outcome).copied().unwrap_or(DeliveryOutcome::Retrying),
+                answer: row.get(4)?,
+            });
+        }
+        Ok(notes)
+    });
+    Ok(tolerate_damage(&file, notes)?.unwrap_or_default())
+}
+
+/// Rows in all months.
+pub(super) fn rows(months: &Months) -> Result<u64, Fault> {
+    let mut rows = 0_u64;
+    for file in months.newest_first() {
+        let facts = tolerate_damage(&file, file.readers.with(Facts::read))?.unwrap_or_default();
+        rows = rows.saturating_add(u64::try_from(facts.rows).unwrap_or(0));
+    }
+    Ok(rows)
+}

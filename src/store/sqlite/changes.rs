@@ -1,0 +1,88 @@
+//! The reading side of `config_audit_log`. It is written by `config::log_change` alone.
+
+use async_trait::async_trait;
+use rusqlite::{Row, ToSql};
+use serde_json::Value;
+
+use super::config::ConfigDb;
+use crate::model::Timestamp;
+use crate::store::{ChangeLog, ChangeQuery, ChangeRow, Operation, StoreResult};
+
+/// Lines returned at once, at most.
+const MAX_LINES: usize = 1_000;
+
+#[async_trait]
+impl ChangeLog for ConfigDb {
+    async fn changes(&self, query: &ChangeQuery) -> StoreResult<Vec<ChangeRow>> {
+        let query = query.clone();
+        self.read(move |connection| {
+            let (mut condition, mut values) = restriction(&query);
+            if let Some(before) = query.before {
+                condition.push_str(" AND id < ?");
+                values.push(Box::new(before));
+            }
+            let limit = query.limit.clamp(1, MAX_LINES);
+            let sql = format!(
+                "SELECT id, changed_at, changed_by, operation, table_name, record_id, old_values, new_values, reason, \
+                 correlation_id FROM config_audit_log WHERE {condition} ORDER BY id DESC LIMIT {limit}"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(rusqlite::params_from_iter(values), read_change)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn count_changes(&self, query: &ChangeQuery) -> StoreResult<u64> {
+        let query = query.clone();
+        let count: i64 = self
+            .read(move |connection| {
+                let (condition, values) = restriction(&query);
+                let sql = format!("SELECT count(*) FROM config_audit_log WHERE {condition}");
+                let mut statement = connection.prepare_cached(&sql)?;
+                Ok(statement.query_row(rusqlite::params_from_iter(values), |row| row.get(0))?)
+            })
+            .await?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+}
+
+fn restriction(query: &ChangeQuery) -> (String, Vec<Box<dyn ToSql>>) {
+    let mut condition = String::from("1");
+    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    for (column, value) in [("table_name", &query.table_name), ("record_id", &query.record_id)] {
+        if let Some(value) = value {
+            condition.push_str(" AND ");
+            condition.push_str(column);
+            condition.push_str(" = ?");
+            values.push(Box::new(value.clone()));
+        }
+    }
+    (condition, values)
+}
+
+fn read_change(row: &Row<'_>) -> rusqlite::Result<ChangeRow> {
+    let operation: String = row.get(3)?;
+    Ok(ChangeRow {
+        id: row.get(0)?,
+        changed_at: Timestamp::from_micros(row.get(1)?),
+        changed_by: row.get(2)?,
+        // The table's CHECK admits these three words only.
+        operation: match operation.as_str() {
+            "CREATE" => Operation::Create,
+            "DELETE" => Operation::Delete,
+            _ => Operation::Update,
+        },
+        table_name: row.get(4)?,
+        record_id: row.get(5)?,
+        old_values: row.get::<_, Option<String>>(6)?.map(|text| json(&text)),
+        new_values: row.get::<_, Option<String>>(7)?.map(|text| json(&text)),
+        reason: row.get(8)?,
+        correlation_id: row.get(9)?,
+    })
+}
+
+/// Text that is no JSON, after damage, is shown as it is.
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}

@@ -1,0 +1,118 @@
+//! The tables of every database, as numbered migrations. A migration that was released is never edited: a change is a
+//! further one at the end of its list.
+
+use super::connect::Schema;
+
+/// `config.db`: rules, hosts, teams, users and the log of their changes, under upstream's names.
+pub(super) const CONFIG: Schema = Schema {
+    checkpoint_pages: 1_000,
+    migrations: &["
+CREATE TABLE alert_rules (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    match_string TEXT,
+    trap_oid TEXT,
+    syslog_severity INTEGER,
+    match_type TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    prod_handling TEXT NOT NULL,
+    dev_handling TEXT NOT NULL,
+    team_assignment TEXT NOT NULL,
+    is_active INTEGER NOT NULL
+);
+CREATE TABLE development_hosts (hostname TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE device_teams (hostname TEXT NOT NULL PRIMARY KEY, team_assignment TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE users (
+    name TEXT NOT NULL PRIMARY KEY,
+    password_hash TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE sessions (
+    token_hash BLOB NOT NULL PRIMARY KEY,
+    user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+    csrf_token TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX sessions_user ON sessions (user);
+CREATE INDEX sessions_expiry ON sessions (expires_at);
+CREATE TABLE config_audit_log (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    changed_at INTEGER NOT NULL,
+    changed_by TEXT NOT NULL,
+    operation TEXT NOT NULL CHECK (operation IN ('CREATE', 'UPDATE', 'DELETE')),
+    table_name TEXT NOT NULL,
+    record_id TEXT NOT NULL,
+    old_values TEXT,
+    new_values TEXT,
+    reason TEXT,
+    correlation_id TEXT NOT NULL
+);
+CREATE INDEX config_audit_log_record ON config_audit_log (table_name, record_id);
+CREATE INDEX config_audit_log_time ON config_audit_log (changed_at);
+CREATE TRIGGER config_audit_log_no_update BEFORE UPDATE ON config_audit_log
+BEGIN SELECT RAISE(ABORT, 'config_audit_log is append-only'); END;
+CREATE TRIGGER config_audit_log_no_delete BEFORE DELETE ON config_audit_log
+BEGIN SELECT RAISE(ABORT, 'config_audit_log is append-only'); END;
+CREATE TABLE versions (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO versions VALUES ('ruling', 1);
+"],
+};
+
+/// `audit/events-YYYY-MM.db`: one month of events. `ordinal` is the event id's time and counter, so rows lie in the
+/// order of time and paging needs no index; `body` is the whole event with its decision, `crc` its checksum.
+/// The other columns repeat what searches filter by. `rule` is null when none matched: only then does the partial
+/// index serve `rule = ?`.
+pub(super) const AUDIT: Schema = Schema {
+    // 16 MiB: with the default of 4 MiB every large transaction would copy the hot index pages back.
+    checkpoint_pages: 4_000,
+    migrations: &["
+CREATE TABLE hosts (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE events (
+    ordinal INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    host INTEGER NOT NULL,
+    severity INTEGER,
+    protocol INTEGER NOT NULL,
+    rule INTEGER,
+    environment INTEGER NOT NULL,
+    forwarded INTEGER NOT NULL,
+    correlation TEXT,
+    crc INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX events_host ON events (host);
+CREATE INDEX events_rule ON events (rule) WHERE rule IS NOT NULL;
+CREATE INDEX events_correlation ON events (correlation) WHERE correlation IS NOT NULL;
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,
+    event BLOB NOT NULL,
+    target TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    outcome INTEGER NOT NULL,
+    answer TEXT NOT NULL
+);
+CREATE INDEX deliveries_event ON deliveries (event);
+CREATE TABLE facts (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO facts VALUES ('rows', 0), ('least_skew_ms', 0), ('greatest_skew_ms', 0);
+"],
+};
+
+/// `state.db`: counters of unhandled events as of the last checkpoint, what was counted since, and the answers given.
+pub(super) const STATE: Schema = Schema {
+    checkpoint_pages: 4_000,
+    migrations: &["
+CREATE TABLE counters (
+    id INTEGER PRIMARY KEY,
+    hostname TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    window_start INTEGER NOT NULL,
+    fired INTEGER NOT NULL,
+    last BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    sample TEXT NOT NULL
+);
+CREATE TABLE journal (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE answers (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+"],
+};
