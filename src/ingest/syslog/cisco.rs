@@ -38,21 +38,21 @@ pub(super) fn read<'a>(text: &'a str, reference: &Reference) -> Option<Preamble<
     if let Some((at, mnemonic)) = find_mnemonic(text) {
         let mut preamble = Preamble { message_at: at, mnemonic: Some(mnemonic), ..Preamble::default() };
         let mut cursor = Cursor::new(text.get(..at)?);
-        return preamble.read_to_end(&mut cursor, reference).then_some(preamble);
+        let reference = Reference { before_mnemonic: true, ..*reference };
+        return preamble.read_to_end(&mut cursor, &reference).then_some(preamble);
     }
     debug_output(text, reference)
 }
 
 /// Debug output has no mnemonic: a sequence number or a clock mark, then a stamp that a colon ends.
 fn debug_output<'a>(text: &'a str, reference: &Reference) -> Option<Preamble<'a>> {
-    let start = text.trim_start_matches([' ', ':']);
-    let digits = start.bytes().take(12).take_while(u8::is_ascii_digit).count();
-    let numbered = digits > 0 && start.as_bytes().get(digits) == Some(&b':');
-    if !numbered && !start.starts_with(['*', '.']) {
+    let mut cursor = Cursor::new(text);
+    skip_gap(&mut cursor);
+    let mut ahead = cursor;
+    if !skip_sequence(&mut ahead) && !matches!(cursor.peek(), Some(b'*' | b'.')) {
         return None;
     }
     let mut preamble = Preamble::default();
-    let mut cursor = Cursor::new(text);
     while !preamble.stamped {
         skip_gap(&mut cursor);
         preamble.part(&mut cursor, reference)?;
@@ -82,12 +82,39 @@ fn mnemonic(text: &str) -> Option<&str> {
     let name = text.get(..length).filter(|name| ended && name.starts_with(|c: char| c.is_ascii_alphabetic()))?;
     let mut parts = name.split('-').skip(1).peekable();
     while let Some(part) = parts.next() {
-        let severity = matches!(part.as_bytes(), [b'0'..=b'7']);
+        // Small-business switches write the severity as a letter: `%LINK-W-Down`.
+        let severity = matches!(part.as_bytes(), [b'0'..=b'7' | b'A' | b'C' | b'D' | b'E' | b'I' | b'N' | b'W']);
         if severity && parts.peek().is_some_and(|next| !next.is_empty()) {
             return Some(name);
         }
     }
     None
+}
+
+/// Moves over `123:`; whether it was there. The colon of an IPv6 address does not end a number.
+fn skip_sequence(cursor: &mut Cursor<'_>) -> bool {
+    let mut ahead = *cursor;
+    let numbered = ahead.number(10).is_some() && ahead.eat(b':');
+    if !numbered || ahead.peek().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b':') {
+        return false;
+    }
+    *cursor = ahead;
+    true
+}
+
+/// An origin id of several words (`logging origin-id string`), up to the colon before a time stamp.
+fn spaced_origin<'a>(cursor: Cursor<'a>, reference: &Reference) -> Option<&'a str> {
+    let (origin, _) = cursor.rest().split_once(": ")?;
+    if origin.len() > 64 || origin.contains(':') || !origin.contains(' ') {
+        return None;
+    }
+    let mut behind = cursor;
+    behind.skip(origin.len() + 2);
+    behind.skip_blanks();
+    if let Some(b'*' | b'.') = behind.peek() {
+        behind.skip(1);
+    }
+    (stamp::skip_uptime(&mut behind) || stamp::read(&mut behind, reference).is_some()).then_some(origin)
 }
 
 /// Parts are separated by blanks and colons, often both.
@@ -128,13 +155,11 @@ impl<'a> Preamble<'a> {
         if self.stamp(cursor, reference) {
             return Some(());
         }
-        let mut ahead = *cursor;
-        if ahead.number(10).is_some() && ahead.eat(b':') {
+        if skip_sequence(cursor) {
             self.marked = true;
-            *cursor = ahead;
             return Some(());
         }
-        self.name(cursor)
+        self.name(cursor, reference)
     }
 
     /// A time stamp or an uptime. Of two stamps the first is the one that the sender of the line vouches for.
@@ -158,7 +183,7 @@ impl<'a> Preamble<'a> {
     }
 
     /// A host, a program or an IOS XR node.
-    fn name(&mut self, cursor: &mut Cursor<'a>) -> Option<()> {
+    fn name(&mut self, cursor: &mut Cursor<'a>, reference: &Reference) -> Option<()> {
         let word = cursor.word();
         let name = word.strip_suffix(':').unwrap_or(word);
         if let Some((program, process_id)) = bracketed(name) {
@@ -167,10 +192,17 @@ impl<'a> Preamble<'a> {
             self.process_id.get_or_insert(process_id);
             return Some(());
         }
-        if self.host.is_none() && self.program.is_none() && bare_host(name) {
-            cursor.skip(word.len());
-            self.host = Some(name);
-            return Some(());
+        if self.host.is_none() && self.program.is_none() {
+            if let Some(origin) = spaced_origin(*cursor, reference).filter(|_| self.marked) {
+                cursor.skip(origin.len() + 1);
+                self.host = Some(origin);
+                return Some(());
+            }
+            if bare_host(name) {
+                cursor.skip(word.len());
+                self.host = Some(name);
+                return Some(());
+            }
         }
         if let Some((node, stamp)) = word.split_once(':')
             && node.contains('/')

@@ -81,9 +81,11 @@ impl<'a> Cursor<'a> {
         rest.get(..end).unwrap_or("")
     }
 
-    /// Whether a word ends here: a blank, a colon or the end of the line comes next.
+    /// Whether a word ends here: a blank or the end of the line comes next, perhaps after a colon. A colon before
+    /// anything else but a Cisco mnemonic is part of the word, as in an IPv6 address.
     pub(super) fn at_word_end(&self) -> bool {
-        self.peek().is_none_or(|byte| is_blank(byte) || byte == b':')
+        let after = usize::from(self.peek() == Some(b':'));
+        self.peek_after(after).is_none_or(|byte| is_blank(byte) || (after == 1 && matches!(byte, b'%' | b'#')))
     }
 }
 

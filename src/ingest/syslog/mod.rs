@@ -6,6 +6,8 @@
 
 mod cisco;
 mod cursor;
+mod datagrams;
+pub mod frame;
 mod names;
 mod parse;
 #[cfg(test)]
@@ -13,5 +15,11 @@ mod parse_tests;
 mod rfc3164;
 mod rfc5424;
 mod stamp;
+mod stream;
+mod tcp;
+mod udp;
 
 pub use parse::{ParseOptions, parse};
+pub use stream::Streams;
+pub use tcp::start_tcp;
+pub use udp::start_udp;

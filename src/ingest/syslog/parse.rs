@@ -82,7 +82,7 @@ pub(super) fn whole_characters(bytes: &[u8]) -> &[u8] {
 }
 
 fn read_text(text: &str, event: &mut Event, options: &ParseOptions) {
-    let reference = Reference { zone: options.zone, now: options.now };
+    let reference = Reference { zone: options.zone, now: options.now, before_mnemonic: false };
     let Some((pri, content)) = pri(text) else {
         event.facility = Some(FACILITY_USER);
         event.severity = Some(Severity::NOTICE);

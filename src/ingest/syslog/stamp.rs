@@ -66,6 +66,8 @@ pub(super) struct Reference {
     pub(super) zone: Option<FixedOffset>,
     /// Decides the year of stamps that have none.
     pub(super) now: Timestamp,
+    /// Whether the text is only what stands before a Cisco mnemonic.
+    pub(super) before_mnemonic: bool,
 }
 
 /// What was found where a time stamp stands.
@@ -118,7 +120,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>, reference: &Reference) -> Option<Mom
     if iso {
         parts.zone = attached_zone(&mut ahead);
     }
-    zone_and_year(&mut ahead, &mut parts);
+    zone_and_year(&mut ahead, &mut parts, reference.before_mnemonic);
     if !ahead.at_word_end() {
         return None;
     }
@@ -348,9 +350,9 @@ fn numeric_zone(cursor: &mut Cursor<'_>) -> Option<Zone> {
 }
 
 /// A zone and a year behind the time, in either order, each only if it stands alone.
-fn zone_and_year(cursor: &mut Cursor<'_>, parts: &mut Parts) {
+fn zone_and_year(cursor: &mut Cursor<'_>, parts: &mut Parts, before_mnemonic: bool) {
     if parts.zone == Zone::Unnamed
-        && let Some(zone) = detached_zone(cursor)
+        && let Some(zone) = detached_zone(cursor, before_mnemonic)
     {
         parts.zone = zone;
     }
@@ -362,7 +364,7 @@ fn zone_and_year(cursor: &mut Cursor<'_>, parts: &mut Parts) {
         {
             parts.year = Some(i64::from(year));
             *cursor = ahead;
-            if let Some(zone) = detached_zone(cursor).filter(|_| parts.zone == Zone::Unnamed) {
+            if let Some(zone) = detached_zone(cursor, before_mnemonic).filter(|_| parts.zone == Zone::Unnamed) {
                 parts.zone = zone;
             }
         }
@@ -370,7 +372,7 @@ fn zone_and_year(cursor: &mut Cursor<'_>, parts: &mut Parts) {
 }
 
 /// A zone after the time: an offset, `TZ-6`, a known name, or any short name that a Cisco message follows.
-fn detached_zone(cursor: &mut Cursor<'_>) -> Option<Zone> {
+fn detached_zone(cursor: &mut Cursor<'_>, before_mnemonic: bool) -> Option<Zone> {
     let mut ahead = *cursor;
     let attached = !ahead.skip_blanks();
     if let Some(zone) = numeric_zone(&mut ahead)
@@ -399,7 +401,7 @@ fn detached_zone(cursor: &mut Cursor<'_>) -> Option<Zone> {
     }
     // Without the message's mark, a word before a colon may be a program's name: only upper-case zones are believed.
     let upper = name.bytes().all(|byte| byte.is_ascii_uppercase());
-    let believed = (zone.is_some() && upper && !ahead.rest().is_empty()) || before_cisco_message(ahead);
+    let believed = (zone.is_some() && upper && !ahead.rest().is_empty()) || (before_mnemonic && colon_is_last(ahead));
     if !believed {
         return None;
     }
@@ -407,14 +409,10 @@ fn detached_zone(cursor: &mut Cursor<'_>) -> Option<Zone> {
     Some(zone.unwrap_or(Zone::Unnamed))
 }
 
-/// Whether `: %` comes next, blanks aside.
-fn before_cisco_message(mut cursor: Cursor<'_>) -> bool {
+/// Whether a colon is all that is left, blanks aside.
+fn colon_is_last(mut cursor: Cursor<'_>) -> bool {
     cursor.skip_blanks();
-    if !cursor.eat(b':') {
-        return false;
-    }
-    cursor.skip_blanks();
-    matches!(cursor.peek(), Some(b'%' | b'#'))
+    cursor.eat(b':') && cursor.rest().trim_ascii().is_empty()
 }
 
 impl Parts {
