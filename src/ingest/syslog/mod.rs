@@ -8,6 +8,8 @@ mod cisco;
 mod cursor;
 mod datagrams;
 pub mod frame;
+#[cfg(test)]
+mod listener_tests;
 mod names;
 mod parse;
 #[cfg(test)]
