@@ -86,3 +86,6 @@ pub struct AlerterParts {
 pub fn start(parts: AlerterParts, stop: CancellationToken) -> JoinHandle<()> {
     tokio::spawn(worker::run(parts, stop))
 }
+
+#[cfg(test)]
+mod tests;
