@@ -19,3 +19,8 @@ mod unhandled;
 mod store_contract;
 
 fn main() {}
+//! The one integration binary: each file below tests the program from outside.
+
+mod power_cut;
+mod queue_contract;
+mod queue_model;

@@ -18,14 +18,11 @@ use tokio::time::Instant;
 use super::core::{Access, Core};
 use super::disk;
 use super::generation::{Durability, Generation, Trouble};
-use super::layout::{Retry, Stored, Totals};
+use super::layout::{Retry, Stored, Totals, settle_weight};
 use super::state::Kind;
 use crate::queue::backend::{QueueError, Record, Seq};
 use crate::queue::fault::FaultKind;
 use crate::telemetry::metrics::QUEUE_COMMITS;
-
-/// Payload bytes in one group at most: 30 ms of a disk that writes 150 MB/s.
-const GROUP_BYTES: usize = 4 << 20;
 
 /// After a failure appends are refused without trying for this long, so that a full or broken disk is not hammered.
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(200);
@@ -88,7 +85,7 @@ impl Writer {
     /// Works until it is closed, or until the last sender is gone, which leaves everything as a crash would.
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         while let Some(first) = commands.blocking_recv() {
-            let group = gather(first, &mut commands);
+            let group = gather(first, &mut commands, self.core.shape().most_appended());
             self.commit_appends(group.appends);
             self.commit_settles(group.settles);
             self.sweep();
@@ -150,7 +147,8 @@ impl Writer {
             *since = std::time::Instant::now();
         }
         self.check_room(&records)?;
-        let mut tail = self.take_tail().map_err(|trouble| self.core.storage_error(trouble))?;
+        let bytes = records.iter().map(|record| record.payload.len()).sum();
+        let mut tail = self.take_tail(bytes).map_err(|trouble| self.core.storage_error(trouble))?;
         let mut change = tail.generation.change();
         let mut stored = Vec::with_capacity(records.len());
         let mut totals = Totals { next: self.next, ..tail.totals };
@@ -196,16 +194,19 @@ impl Writer {
         })
     }
 
-    /// The newest generation if it can take more, otherwise a new one. Left out of `self` until the commit succeeded.
-    fn take_tail(&mut self) -> Result<Tail, Trouble> {
+    /// The newest generation if it can take that much more, otherwise a new one. Left out of `self` until the commit
+    /// succeeded. What is too large to be appended between two syncs goes into a generation in which nothing
+    /// acknowledged can suffer from it.
+    fn take_tail(&mut self, bytes: usize) -> Result<Tail, Trouble> {
         let last = self.core.shelf.lock().last();
-        if let Some(tail) = self.tail.take()
-            && last.is_some_and(|(first, _)| first == tail.first)
-            && !self.is_full(&tail.totals)
-        {
-            return Ok(tail);
+        let is_large = bytes > 2 * self.core.shape().most_appended();
+        let fits = |totals: &Totals| !self.is_full(totals) && (!is_large || totals.written == 0);
+        let reusable = last.filter(|(_, totals)| fits(totals));
+        match (self.tail.take(), reusable) {
+            (Some(tail), Some((first, _))) if tail.first == first => return Ok(tail),
+            _ => {}
         }
-        let reusable = last.filter(|(_, totals)| !self.is_full(totals) && self.trouble.is_none());
+        let reusable = reusable.filter(|_| self.trouble.is_none());
         let (first, totals) = match reusable {
             Some(last) => last,
             None => (self.roll()?, Totals::empty(self.next)),
@@ -260,7 +261,7 @@ impl Writer {
             }
         }
         let mut failed = None;
-        for (first, settled) in by_generation {
+        for (first, settled) in self.portions(by_generation) {
             if let Err(trouble) = self.settle(first, &settled) {
                 self.core.faults.report(FaultKind::Storage, format!("cannot note acks and releases: {trouble}"), None);
                 failed = Some(self.core.storage_error(trouble));
@@ -275,6 +276,26 @@ impl Writer {
             drop(answer.send(result));
         }
         self.core.changed.notify_waiters();
+    }
+
+    /// Cuts what is to be settled into pieces that may be written between two syncs.
+    fn portions(&self, by_generation: BTreeMap<Seq, Vec<(Seq, Verdict)>>) -> Vec<(Seq, Vec<(Seq, Verdict)>)> {
+        let most = self.core.shape().most_settled();
+        let state = self.core.state.lock();
+        let mut portions: Vec<(Seq, Vec<(Seq, Verdict)>)> = Vec::new();
+        for (first, settled) in by_generation {
+            let mut weight = most;
+            for (seq, verdict) in settled {
+                let more = state.hands.get(seq).map_or(0, |hand| settle_weight(hand.bytes as usize));
+                if weight + more > most {
+                    portions.push((first, Vec::new()));
+                    weight = 0;
+                }
+                weight += more;
+                portions.last_mut().into_iter().for_each(|(_, portion)| portion.push((seq, verdict)));
+            }
+        }
+        portions
     }
 
     /// Writes acks and releases of one generation. What failed stays leased if it was acked, so that the ack can be
@@ -307,13 +328,14 @@ impl Writer {
             let Some(hand) = self.core.state.lock().hands.get(*seq).copied() else { continue };
             match verdict {
                 Verdict::Ack => {
-                    generation.remove(*seq, &mut change)?;
+                    generation.remove(*seq, hand.bytes as usize, &mut change)?;
                     totals.holds.subtract(hand.items, hand.bytes as usize);
                 }
                 Verdict::Release(delay, _) => {
                     let delay_micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
                     let due_micros = self.core.options.clock.now().as_micros().saturating_add(delay_micros);
-                    change.put_retry(*seq, Retry { attempt: hand.attempt, due_micros, delay_micros });
+                    let retry = Retry { attempt: hand.attempt, due_micros, delay_micros };
+                    change.put_retry(*seq, hand.bytes as usize, retry);
                 }
             }
         }
@@ -386,8 +408,8 @@ impl Core {
     }
 }
 
-/// Everything that waits, up to a group's size.
-fn gather(first: Command, commands: &mut mpsc::Receiver<Command>) -> Group {
+/// Everything that waits, until it reaches `most_bytes` of payload.
+fn gather(first: Command, commands: &mut mpsc::Receiver<Command>, most_bytes: usize) -> Group {
     let mut group = Group::default();
     let mut bytes = 0;
     let mut command = Some(first);
@@ -401,7 +423,7 @@ fn gather(first: Command, commands: &mut mpsc::Receiver<Command>) -> Group {
             Command::Sweep => {}
             Command::Close(answer) => group.close = Some(answer),
         }
-        let is_done = bytes >= GROUP_BYTES || group.close.is_some();
+        let is_done = bytes >= most_bytes || group.close.is_some();
         command = if is_done { None } else { commands.try_recv().ok() };
     }
     group

@@ -67,8 +67,7 @@ impl Core {
         disk::create_dir(dir).map_err(|error| failed(format!("cannot create {}: {error}", dir.display())))?;
         let lock = disk::lock_dir(dir).map_err(|error| failed(error.to_string()))?;
         let (cursor, mark) = CursorFile::open(&dir.join("cursor")).map_err(|error| failed(error.to_string()))?;
-        let shape = if kind == Kind::Log { Shape::LOG } else { Shape::WORK };
-        let (shelf, quarantined) = Shelf::load(dir, shape).map_err(|error| failed(error.to_string()))?;
+        let (shelf, quarantined) = Shelf::load(dir, shape_of(kind)).map_err(|error| failed(error.to_string()))?;
         let next = shelf.next().map_err(|error| failed(error.to_string()))?.max(mark.position);
         let generations = shelf.totals().map(|(first, totals)| {
             let mut waits = totals.holds;
@@ -96,6 +95,10 @@ impl Core {
             is_cursor_failing: AtomicBool::new(false),
         };
         Ok((core, next))
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        shape_of(self.kind)
     }
 
     pub(super) fn storage_error(&self, why: impl ToString) -> QueueError {
@@ -331,6 +334,13 @@ impl Core {
         self.lock.lock().take();
         synced.map_err(|error| self.storage_error(error))?;
         closed.map_err(|trouble| self.storage_error(trouble))
+    }
+}
+
+const fn shape_of(kind: Kind) -> Shape {
+    match kind {
+        Kind::Log => Shape::LOG,
+        Kind::Work => Shape::WORK,
     }
 }
 

@@ -11,10 +11,14 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::disk;
-use super::layout::{Assembler, Shape, Stored, TOTALS_KEY, Totals, decode_small, encode_small, key, parse_key};
-use crate::queue::backend::Seq;
+use super::layout::{
+    Assembler, Retry, Shape, Stored, TOTALS_KEY, Totals, decode_small, encode, encode_small, key, parse_key,
+    settle_weight,
+};
+use crate::queue::backend::{Record, Seq};
 
 /// Why a generation did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -45,7 +49,8 @@ impl From<std::io::Error> for Trouble {
     }
 }
 
-/// Whether a commit must survive a power cut or only the end of the process.
+/// Whether a commit must survive a power cut or only the end of the process. The latter is synced now and then all the
+/// same, see [`Shape::most_settled`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
     PowerCut,
@@ -59,6 +64,8 @@ pub(super) struct Generation {
     /// An own handle of sled's file, for `fdatasync`.
     file: File,
     shape: Shape,
+    /// What settling may have caused to be written since the last sync, in bytes.
+    unsynced: AtomicUsize,
 }
 
 impl Generation {
@@ -99,7 +106,7 @@ impl Generation {
             File::open(path.join("conf"))?.sync_all()?;
             disk::sync_dir(path)?;
         }
-        Ok(Self { db: Some(db), file, shape })
+        Ok(Self { db: Some(db), file, shape, unsynced: AtomicUsize::new(0) })
     }
 
     fn db(&self) -> &sled::Db {
@@ -108,15 +115,17 @@ impl Generation {
 
     /// Applies a change and the totals after it, all or nothing.
     pub(super) fn commit(&self, change: Change, totals: &Totals, durability: Durability) -> Result<(), Trouble> {
-        let mut batch = change.batch;
+        let Change { mut batch, weight, .. } = change;
         batch.insert(TOTALS_KEY, encode_small(totals));
         guarded(|| {
             self.db().apply_batch(batch)?;
             self.db().flush()?;
             Ok(())
         })?;
-        if durability == Durability::PowerCut {
+        let unsynced = self.unsynced.fetch_add(weight, Ordering::Relaxed) + weight;
+        if durability == Durability::PowerCut || unsynced > self.shape.most_settled() {
             self.file.sync_data()?;
+            self.unsynced.store(0, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -175,11 +184,12 @@ impl Generation {
 
     /// Begins a change.
     pub(super) fn change(&self) -> Change {
-        Change { batch: sled::Batch::default(), piece: self.shape.piece }
+        Change { batch: sled::Batch::default(), piece: self.shape.piece, weight: 0 }
     }
 
-    /// Adds the removal of a record, of whatever parts it has, to a change.
-    pub(super) fn remove(&self, seq: Seq, change: &mut Change) -> Result<(), Trouble> {
+    /// Adds the removal of a record of about `bytes`, of whatever parts it has, to a change.
+    pub(super) fn remove(&self, seq: Seq, bytes: usize, change: &mut Change) -> Result<(), Trouble> {
+        change.weight += settle_weight(bytes);
         guarded(|| {
             for key in self.db().range(key(seq, 0)..=key(seq, u16::MAX)).keys() {
                 change.batch.remove(key?);
@@ -200,18 +210,20 @@ impl Drop for Generation {
 pub(super) struct Change {
     batch: sled::Batch,
     piece: usize,
+    weight: usize,
 }
 
 impl Change {
     /// Adds a record.
-    pub(super) fn put(&mut self, seq: Seq, record: &crate::queue::Record) {
-        for (part, value) in (1..).zip(super::layout::encode(seq, record, self.piece)) {
+    pub(super) fn put(&mut self, seq: Seq, record: &Record) {
+        for (part, value) in (1..).zip(encode(seq, record, self.piece)) {
             self.batch.insert(&key(seq, part), value);
         }
     }
 
-    /// Adds when a record is due again.
-    pub(super) fn put_retry(&mut self, seq: Seq, retry: super::layout::Retry) {
+    /// Adds when a record of about `bytes` is due again.
+    pub(super) fn put_retry(&mut self, seq: Seq, bytes: usize, retry: Retry) {
+        self.weight += settle_weight(bytes);
         self.batch.insert(&key(seq, 0), encode_small(&retry));
     }
 }

@@ -40,7 +40,24 @@ impl Shape {
     /// For records that are whole batches. Opening writes one segment anew, so it should not be larger than needed.
     pub(super) const LOG: Self = Self { segment: 8 << 20, piece: 64 << 10, cache: 16 << 20 };
     /// For records that are single items.
-    pub(super) const WORK: Self = Self { segment: 2 << 20, piece: 16 << 10, cache: 8 << 20 };
+    pub(super) const WORK: Self = Self { segment: 4 << 20, piece: 32 << 10, cache: 8 << 20 };
+
+    /// Payload bytes that may be appended to a generation between two syncs. sled uses a segment again once what was in
+    /// it was written elsewhere and one whole segment was filled after that; it takes written for durable. Appending
+    /// writes about five times the payload, so an eighth of a segment is synced long before that.
+    pub(super) const fn most_appended(self) -> usize {
+        self.segment / 8
+    }
+
+    /// Bytes that removals and retries may cause to be written between two syncs, for the same reason.
+    pub(super) const fn most_settled(self) -> usize {
+        self.segment / 4
+    }
+}
+
+/// Bytes that settling a record of this size may cause to be written: its whole leaf, and the change itself.
+pub(super) const fn settle_weight(bytes: usize) -> usize {
+    17 * bytes + 512
 }
 
 /// What a generation holds.

@@ -304,7 +304,7 @@ fn copy(old: &Generation, new: &Generation, first: Seq, next: Seq) -> Result<(To
             match body {
                 Ok(record) => {
                     change.put(seq, &record);
-                    retry.into_iter().for_each(|retry| change.put_retry(seq, retry));
+                    retry.into_iter().for_each(|retry| change.put_retry(seq, record.payload.len(), retry));
                     totals.append(&record);
                 }
                 Err(damage) => {
