@@ -9,9 +9,13 @@
 //! * HTTP: nothing that was answered with 2xx; refusals are 429 and 503 and counted by reason.
 
 mod gate;
+pub mod http;
 mod intake;
 mod settings;
+pub mod snmp;
 pub mod syslog;
+#[cfg(test)]
+mod testing;
 
 pub use gate::{Gate, Refusal};
 pub use intake::{Intake, Receipt, Refused};

@@ -1,0 +1,7 @@
+//! names
+use crate::model::Oid;
+/// n
+pub fn name_of(oid: &Oid) -> Option<String> {
+    let _ = oid;
+    None
+}
