@@ -56,6 +56,56 @@ fn links_between_the_pages_lead_somewhere() {
     assert!(broken.is_empty(), "links to nowhere:\n{}", broken.join("\n"));
 }
 
+#[test]
+fn every_decision_is_in_the_index() {
+    let index = page("docs/adr/README.md");
+    let entries = fs::read_dir(root().join("docs/adr")).expect("the folder of decisions can be read");
+    let names = entries.map(|entry| entry.expect("an entry can be read").file_name().to_string_lossy().into_owned());
+    let missing: Vec<String> =
+        names.filter(|name| name.starts_with("ADR-") && !index.contains(&format!("({name})"))).collect();
+    assert!(missing.is_empty(), "not in docs/adr/README.md: {missing:?}");
+}
+
+#[test]
+fn every_environment_variable_is_in_the_configuration_page() {
+    let variable = regex::Regex::new(r"MUTTD_[A-Z][A-Z0-9_]+").expect("valid pattern");
+    let documented = page("docs/CONFIG.md");
+    let mut missing = std::collections::BTreeSet::new();
+    for folder in ["src/config", "src/cli", "src/app"] {
+        for text in sources(&root().join(folder)) {
+            let names = variable.find_iter(&text).map(|found| found.as_str().to_owned());
+            missing.extend(names.filter(|name| !documented.contains(name.as_str())));
+        }
+    }
+    assert!(missing.is_empty(), "not in docs/CONFIG.md: {missing:?}");
+}
+
+#[test]
+fn every_route_of_the_api_is_in_its_page() {
+    let route = regex::Regex::new(r#"\.route\(\s*"(/api/v2/[^"]*)""#).expect("valid pattern");
+    let documented = page("docs/API.md");
+    let mut missing = std::collections::BTreeSet::new();
+    for text in sources(&root().join("src/web")) {
+        let routes = route.captures_iter(&text).map(|found| found[1].to_owned());
+        missing.extend(routes.filter(|path| !documented.contains(path.as_str())));
+    }
+    assert!(missing.is_empty(), "not in docs/API.md: {missing:?}");
+}
+
+/// The text of every source file below `folder`.
+fn sources(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut texts = Vec::new();
+    for path in entries.map(|entry| entry.expect("an entry can be read").path()) {
+        if path.is_dir() {
+            texts.extend(sources(&path));
+        } else {
+            texts.push(fs::read_to_string(&path).expect("a source file can be read"));
+        }
+    }
+    texts
+}
+
 fn pages() -> Vec<PathBuf> {
     let mut pages = vec![root().join("README.md")];
     for folder in ["docs", "docs/adr"] {
