@@ -6,10 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use muttd::clock::Clock;
+use muttd::live::Live;
+use muttd::store::{EventQuery, RecentSettings, Stores};
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -59,12 +63,17 @@ fn nothing_acknowledged_is_lost_or_doubled_over_kills() {
         one_round(&mut server, &ledger, &mut random);
         server.start_again();
     }
-    eventually("everything is judged", || (server.metrics().depth("ingest") == 0).then_some(()));
+    eventually("everything is judged and delivered", || {
+        let metrics = server.metrics();
+        (metrics.depth("ingest") == 0 && metrics.depth("alert") == 0).then_some(())
+    });
+    let (status, _) = server.terminate();
+    assert!(status.success(), "SIGTERM ended with {status}");
     let acknowledged = ledger.acknowledged.lock().expect("no sender panicked").clone();
     assert!(acknowledged.len() as u64 > rounds, "the load was too small to show anything: {}", acknowledged.len());
-    let audited = audited_numbers(&server);
+    let audited = audited_numbers(server.data());
     compare(&acknowledged, &audited, seed);
-    alerts_arrive(&server, &receiver, &audited, paged);
+    alerts_arrived(&receiver, &audited, paged);
     println!(
         "{} sent, {} acknowledged, {} audited",
         ledger.next.load(Ordering::Relaxed),
@@ -161,22 +170,24 @@ fn informs_until(ports: Ports, ledger: &Ledger, stop: &AtomicBool) {
     }
 }
 
-/// How often each number is in the audit, by reading every page of it.
-fn audited_numbers(server: &Server) -> BTreeMap<u64, u64> {
+/// How often each number is in the audit, by reading every row of it. The server must not run.
+fn audited_numbers(data: &Path) -> BTreeMap<u64, u64> {
     let number = Regex::new(r"seq=(\d+)").expect("valid pattern");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let settings = RecentSettings { max_bytes: 1 << 30, max_days: 7 };
+    let stores = Stores::open(data, Clock::system(), Live::constant(settings)).expect("the stores can be opened");
     let mut audited = BTreeMap::new();
-    for page in 1.. {
-        let answer = server.api_get(&format!("/api/v2/audit-logs?page={page}&limit=1000"));
-        let rows = answer["logs"].as_array().unwrap_or_else(|| panic!("the answer has no `logs`: {answer}"));
-        for row in rows {
-            let text = row.to_string();
-            let Some(found) = number.captures(&text) else { continue };
+    let mut query = EventQuery { matched: Some(true), limit: EventQuery::MAX_LIMIT, ..EventQuery::default() };
+    loop {
+        let page = runtime.block_on(stores.audit.search(&query)).expect("the audit can be read");
+        for judged in &page.items {
+            let found = number.captures(&judged.event.message).expect("only numbered events were sent");
             *audited.entry(found[1].parse().expect("digits")).or_insert(0) += 1;
         }
-        if rows.is_empty() {
-            break;
-        }
+        let Some(next) = page.next else { break };
+        query.before = Some(next);
     }
+    runtime.block_on(stores.close()).expect("the stores can be closed");
     audited
 }
 
@@ -193,10 +204,9 @@ fn compare(acknowledged: &[u64], audited: &BTreeMap<u64, u64>, seed: u64) {
 }
 
 /// Every audited event that rule `paged` matches reached the receiver; a repeat carries the same id.
-fn alerts_arrive(server: &Server, receiver: &Receiver, audited: &BTreeMap<u64, u64>, paged: i64) {
+fn alerts_arrived(receiver: &Receiver, audited: &BTreeMap<u64, u64>, paged: i64) {
     let expected: BTreeSet<u64> = audited.keys().copied().filter(|number| number % 100 == 77).collect();
     assert!(!expected.is_empty(), "no event was to be paged (rule {paged})");
-    eventually("the outbox is empty", || (server.metrics().depth("alert") == 0).then_some(()));
     let mut ids: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
     for post in receiver.taken("seq=") {
         let text = post.json["custom_info"]["message"].as_str().expect("the event's message").to_owned();
