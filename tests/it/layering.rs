@@ -31,7 +31,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["forward/", "cli/"]),
     ("rustls", &["tls.rs", "net/", "forward/", "app"]),
     ("axum", &["web/", "ingest/http", "net/http", "cli/mock_moog", "app"]),
-    ("askama", &["web/pages"]),
+    ("askama", &["web/"]),
     ("argon2", &["admin/"]),
     ("zstd", &["store/", "upkeep/"]),
     ("lz4_flex", &["queue/", "store/"]),

@@ -139,3 +139,21 @@ fn unescape(text: &str) -> String {
 fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("the pattern of a test is valid")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_read_with_its_values() {
+        let page = r#"<form action="/search"><input name="q"></form>
+            <form method="post" action="/rules"><input type="hidden" name="csrf" value="a&quot;b">
+            <textarea name="match_string" rows="2">x &lt; y</textarea><input type="checkbox" name="off">
+            <select name="kind"><option value="a">A<option value="b" selected>B</select></form>"#;
+        let form = Form::on(page, "match_string").filled(&[("reason", "why")]);
+        assert_eq!(form.action, "/rules");
+        let fields: Vec<(&str, &str)> =
+            form.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(fields, [("csrf", "a\"b"), ("kind", "b"), ("match_string", "x < y"), ("reason", "why")]);
+    }
+}

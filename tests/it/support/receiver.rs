@@ -176,3 +176,30 @@ fn read_request(reader: &mut impl BufRead) -> Option<(String, Post, Vec<u8>)> {
     reader.read_exact(&mut body).ok()?;
     Some((method, Post { path, headers, json: Value::Null, status: 0 }, body))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::Request;
+
+    #[test]
+    fn the_receiver_records_posts_and_answers_as_told() {
+        let receiver = Receiver::start();
+        receiver.answer_next([Reply::status(503).after(7)]);
+        let post = |text: &str| {
+            let body = serde_json::json!({"description": text});
+            Request::post(receiver.address, "/events").header("Authorization", "Bearer x").json(&body).expect()
+        };
+        let refused = post("first");
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("7")));
+        assert_eq!(post("second").status, 200);
+        receiver.always(Reply::status(400));
+        assert_eq!(post("third").status, 400);
+        let statuses: Vec<u16> = receiver.posts().iter().map(|post| post.status).collect();
+        assert_eq!(statuses, [503, 200, 400]);
+        let taken = receiver.taken("second");
+        assert_eq!(taken.len(), 1);
+        assert_eq!(taken[0].header("authorization"), Some("Bearer x"));
+        assert!(receiver.taken("first").is_empty());
+    }
+}
