@@ -1,1 +1,69 @@
-//! web
+//! Pages and API: what browsers and scripts see of the appliance.
+//!
+//! A handler takes its input apart, calls one function of [`crate::admin`] and renders the answer; it knows no queue and
+//! no database. Nothing here keeps state, so a crash loses nothing but the requests under way.
+
+mod api;
+mod assets;
+mod auth;
+mod envelope;
+mod fault;
+mod input;
+mod origin;
+mod pages;
+pub mod probes;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::admin::Admin;
+use assets::Assets;
+
+/// Largest body taken, in bytes: ten thousand rules fit.
+const MAX_BODY: usize = 1 << 20;
+
+/// How the pages and the API are served.
+#[derive(Debug, Clone, Default)]
+pub struct WebOptions {
+    /// The port speaks TLS itself; cookies are then `Secure`. Behind a proxy on this machine that says
+    /// `X-Forwarded-Proto: https` they are too.
+    pub served_over_tls: bool,
+    /// `/metrics` wants an API key from anyone who is not on this machine.
+    pub metrics_need_key: bool,
+}
+
+/// What every handler is given.
+#[derive(Clone)]
+struct Web {
+    admin: Admin,
+    options: WebOptions,
+    assets: Arc<Assets>,
+}
+
+/// Pages and API. The server should add `ConnectInfo<SocketAddr>` to each request: delays after failed logins go by it.
+pub fn router(admin: Admin, options: WebOptions) -> Router {
+    let web = Web { admin, options, assets: Arc::new(Assets::new()) };
+    let routes = Router::new()
+        .merge(pages::router(web.clone()))
+        .nest("/api/v2", api::router(web.clone()))
+        .merge(assets::router())
+        .fallback(fault::unknown_path)
+        .method_not_allowed_fallback(fault::wrong_method)
+        .with_state(web.clone());
+    enveloped(routes, web)
+}
+
+/// What every answer goes through, whichever router it comes from.
+fn enveloped(routes: Router, web: Web) -> Router {
+    routes
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(CatchPanicLayer::new())
+        .layer(from_fn_with_state(web, envelope::wrap))
+}

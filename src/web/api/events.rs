@@ -1,0 +1,148 @@
+//! Events over the API: search, the whole way of one, and the audit under upstream's name and filters.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::super::Web;
+use super::super::fault::{Answer, Fault};
+use super::super::input::{Fields, Segment};
+use super::Paging;
+use crate::admin::{AdminError, EventQuery, rule_json};
+use crate::model::{DeliveryNote, EventId, Judged, Protocol, RuleId, Severity, event_json};
+
+/// Events of one answer when no limit is given.
+const DEFAULT_LIMIT: usize = 100;
+
+/// The filters of a search.
+const FILTERS: [&str; 12] = [
+    "q",
+    "hostname",
+    "severity",
+    "source",
+    "peer",
+    "rule_id",
+    "matched",
+    "from",
+    "to",
+    "correlation_id",
+    "limit",
+    "cursor",
+];
+
+/// `GET /events`: newest first; `next_cursor` is the next request's `cursor`.
+pub(super) async fn search(State(web): State<Web>, fields: Fields) -> Answer<Json<Value>> {
+    fields.only(&FILTERS)?;
+    let found = web.admin.search(&query(&fields, DEFAULT_LIMIT)?).await?;
+    Ok(Json(json!({
+        "items": found.items.iter().map(judged_json).collect::<Vec<_>>(),
+        "next_cursor": found.next.map(|id| id.to_string()),
+        "warnings": found.warnings,
+    })))
+}
+
+/// The filters of a search, from a query; pages use the same.
+pub(in crate::web) fn query(fields: &Fields, default_limit: usize) -> Result<EventQuery, Fault> {
+    let number = |text: &str| text.parse::<i64>().ok().map(RuleId);
+    let truth = |text: &str| match text {
+        "true" | "1" | "yes" => Some(true),
+        "false" | "0" | "no" => Some(false),
+        _ => None,
+    };
+    let source = "http, syslog_udp, syslog_tcp, syslog_tls, snmp_trap or internal";
+    Ok(EventQuery {
+        text: fields.get("q").map(str::to_owned),
+        hostname: fields.get("hostname").map(str::to_owned),
+        severity: fields.parsed("severity", "a severity, 0 to 7 or a name", |text| text.parse::<Severity>().ok())?,
+        protocol: fields.parsed("source", source, |text| text.parse::<Protocol>().ok())?,
+        peer: fields.parsed("peer", "an IP address", |text| text.parse().ok())?,
+        rule: fields.parsed("rule_id", "a rule's number", number)?,
+        matched: fields.parsed("matched", "true or false", truth)?,
+        from: fields.time("from")?,
+        to: fields.time("to")?,
+        correlation_id: fields.get("correlation_id").map(|id| id.trim().to_owned()),
+        before: fields.parsed("cursor", "a cursor from an earlier answer", |text| text.parse::<EventId>().ok())?,
+        limit: fields.number("limit", default_limit, 1, EventQuery::MAX_LIMIT)?,
+    })
+}
+
+/// `GET /events/{id}`: the event, the decision, the rule as it is now and why, and what receivers said.
+pub(super) async fn show(State(web): State<Web>, Segment(id): Segment) -> Answer<Json<Value>> {
+    let story = web.admin.event(event_id(&id)?).await?;
+    let mut body = judged_json(&story.judged);
+    body["rule"] = story.rule.as_ref().map_or(Value::Null, rule_json);
+    body["explanations"] = story
+        .explained
+        .iter()
+        .map(|told| json!({"rule_id": told.rule.id.0, "matched": told.matched, "why": told.why}))
+        .collect();
+    body["deliveries"] = story.deliveries.iter().map(delivery_json).collect();
+    body["warnings"] = story.warnings.into();
+    Ok(Json(body))
+}
+
+/// Text that is no event id names no event.
+pub(in crate::web) fn event_id(text: &str) -> Result<EventId, AdminError> {
+    let not_found = || AdminError::NotFound { what: "event", key: text.chars().take(64).collect() };
+    text.parse().map_err(|_| not_found())
+}
+
+/// `GET /audit-logs`: matched events by page.
+pub(super) async fn audit_logs(State(web): State<Web>, fields: Fields) -> Answer<Json<Value>> {
+    fields.only(&["page", "limit", "hostname", "rule_id", "start_date", "end_date"])?;
+    let paging = Paging::of(&fields, 50)?;
+    let query = EventQuery {
+        hostname: fields.get("hostname").map(str::to_owned),
+        rule: fields.parsed("rule_id", "a rule's number", |text| text.parse::<i64>().ok().map(RuleId))?,
+        matched: Some(true),
+        from: fields.time("start_date")?,
+        to: fields.time("end_date")?,
+        ..EventQuery::default()
+    };
+    let found = web.admin.audit_page(&query, paging.page, paging.limit).await?;
+    Ok(Json(json!({
+        "logs": found.items.iter().map(audit_json).collect::<Vec<_>>(),
+        "pagination": {"page": paging.page, "limit": paging.limit, "has_more": found.has_more},
+    })))
+}
+
+fn judged_json(judged: &Judged) -> Value {
+    let decision = &judged.decision;
+    let matched = decision.matched.as_ref();
+    let mut body = event_json(&judged.event);
+    body["matched"] = matched.is_some().into();
+    body["rule_id"] = matched.map(|matched| matched.rule.0).into();
+    body["environment"] = decision.environment.name().into();
+    body["handling"] = matched.map(|matched| matched.handling.as_str()).into();
+    body["team"] = matched.map(|matched| matched.team.as_str()).into();
+    body["forwarded"] = decision.forwarded().into();
+    body
+}
+
+fn audit_json(judged: &Judged) -> Value {
+    let event = &judged.event;
+    let matched = judged.decision.matched.as_ref();
+    json!({
+        "id": event.id.to_string(),
+        "event_timestamp": event.event_time().to_string(),
+        "received_at": event.received_at.to_string(),
+        "hostname": event.hostname,
+        "rule_id": matched.map(|matched| matched.rule.0),
+        "handling_decision": matched.map(|matched| matched.handling.as_str()),
+        "environment": judged.decision.environment.name(),
+        "forwarded": judged.decision.forwarded(),
+        "team_assignment": matched.map(|matched| matched.team.as_str()),
+        "correlation_id": event.correlation(),
+        "raw_message": if event.raw.is_empty() { &event.message } else { &event.raw },
+    })
+}
+
+fn delivery_json(note: &DeliveryNote) -> Value {
+    json!({
+        "target": note.target.as_str(),
+        "at": note.at.to_string(),
+        "attempt": note.attempt,
+        "outcome": note.outcome.name(),
+        "answer": note.answer,
+    })
+}

@@ -1,0 +1,81 @@
+//! The API, version 2: JSON objects under `/api/v2`, for scripts and other systems. Every route wants a key or a session.
+
+mod changes;
+mod events;
+mod inventory;
+mod rules;
+mod status;
+
+pub(super) use events::{event_id, query};
+pub(super) use status::hour_label;
+
+use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+
+use super::fault::{unknown_path, wrong_method};
+use super::input::Fields;
+use super::text::url_encode;
+use super::{Web, auth};
+
+/// The routes, behind the guard.
+pub(super) fn router(web: Web) -> Router<Web> {
+    Router::new()
+        .route("/rules", get(rules::list).post(rules::create))
+        .route("/rules/test", post(rules::test))
+        .route(
+            "/rules/{id}",
+            get(rules::show).put(rules::replace).patch(rules::change).delete(rules::remove),
+        )
+        .route("/dev-hosts", get(inventory::dev_hosts).post(inventory::add_dev_host))
+        .route("/dev-hosts/{hostname}", get(inventory::dev_host).delete(inventory::remove_dev_host))
+        .route("/teams", get(inventory::teams).post(inventory::add_team))
+        .route(
+            "/teams/{hostname}",
+            get(inventory::team).put(inventory::change_team).delete(inventory::remove_team),
+        )
+        .route("/events", get(events::search))
+        .route("/events/{id}", get(events::show))
+        .route("/audit-logs", get(events::audit_logs))
+        .route("/config-audit", get(changes::config_audit))
+        .route("/dead-letters", get(changes::dead_letters))
+        .route("/metrics", get(status::metrics))
+        .route("/status", get(status::status))
+        .route("/version", get(status::version))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(web, auth::api_guard))
+}
+
+/// 201 with the address of what was made.
+fn created(collection: &str, key: &str, body: Value) -> Response {
+    let mut response = (StatusCode::CREATED, axum::Json(body)).into_response();
+    if let Ok(place) = HeaderValue::from_str(&format!("/api/v2/{collection}/{}", url_encode(key))) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
+}
+
+/// Page and rows a page, from a query.
+struct Paging {
+    page: usize,
+    limit: usize,
+}
+
+impl Paging {
+    /// Pages from 1, 1 to 1,000 rows each.
+    fn of(fields: &Fields, default_limit: usize) -> Result<Self, super::fault::Fault> {
+        let page = fields.number("page", 1, 1, 1_000_000)?;
+        let limit = fields.number("limit", default_limit, 1, 1_000)?;
+        Ok(Self { page, limit })
+    }
+
+    /// What is said about the pages when their number is known.
+    fn json(&self, total: u64) -> Value {
+        let limit = u64::try_from(self.limit).unwrap_or(1);
+        json!({"page": self.page, "limit": self.limit, "total": total, "pages": total.div_ceil(limit)})
+    }
+}

@@ -1,0 +1,104 @@
+//! Version, rates and state of the appliance over the API.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::DateTime;
+use serde_json::{Value, json};
+
+use super::super::Web;
+use super::super::envelope::API_VERSION;
+use super::super::fault::Answer;
+use super::super::probes::readiness_json;
+use crate::admin::VERSION;
+use crate::telemetry::{ListenerState, ListenerStatus, TargetStatus};
+
+/// `GET /metrics`: rates for dashboards, under upstream's names.
+pub(super) async fn metrics(State(web): State<Web>) -> Answer<Json<Value>> {
+    let rates = web.admin.rates();
+    let rounded = |rate: f64| (rate * 1_000.0).round() / 1_000.0;
+    let labels: Vec<String> = rates.hours.iter().map(|(hour, _)| hour_label(*hour)).collect();
+    let data: Vec<u64> = rates.hours.iter().map(|(_, events)| *events).collect();
+    Ok(Json(json!({
+        "summary": {
+            "current_rate_1m": rounded(rates.last_minute),
+            "avg_rate_15m": rounded(rates.last_15_minutes),
+            "avg_rate_1h": rounded(rates.last_hour),
+            "received_last_hour": rates.received_last_hour,
+            "forwarded_last_hour": rates.forwarded_last_hour,
+        },
+        "chart_24h": {"labels": labels, "data": data},
+    })))
+}
+
+/// The start of an hour since the epoch, UTC.
+pub(in crate::web) fn hour_label(hour: i64) -> String {
+    DateTime::from_timestamp(hour.saturating_mul(3_600), 0).unwrap_or_default().format("%H:%M").to_string()
+}
+
+/// `GET /version`.
+pub(super) async fn version() -> Json<Value> {
+    Json(json!({"service": "muttd", "version": VERSION, "api_version": API_VERSION}))
+}
+
+/// `GET /status`: everything at a glance, with the checks of `/ready`.
+pub(super) async fn status(State(web): State<Web>) -> Answer<Json<Value>> {
+    let overview = web.admin.overview().await;
+    let readiness = web.admin.readiness().await;
+    let queues = overview.queues.iter().map(
+        |line| json!({"name": line.name, "items": line.depth.items, "bytes": line.depth.bytes}),
+    );
+    Ok(Json(json!({
+        "version": VERSION,
+        "uptime_seconds": overview.uptime.as_secs(),
+        "readiness": readiness_json(&readiness),
+        "queues": queues.collect::<Vec<_>>(),
+        "listeners": overview.listeners.iter().map(listener_json).collect::<Vec<_>>(),
+        "targets": overview.targets.iter().map(target_json).collect::<Vec<_>>(),
+        "rules": {"active": overview.rules.0, "total": overview.rules.1},
+        "unhandled": overview.unhandled.iter().map(|overrun| json!({
+            "hostname": overrun.sighting.hostname,
+            "signature": overrun.sighting.signature,
+            "count": overrun.count,
+            "window_start": overrun.window_start.to_string(),
+            "last_event_id": overrun.sighting.last.to_string(),
+            "sample": overrun.sighting.sample,
+        })).collect::<Vec<_>>(),
+        "storage": {
+            "data_dir": web.admin.data_dir(),
+            "disk_free_bytes": overview.disk.map(|disk| disk.free),
+            "disk_total_bytes": overview.disk.map(|disk| disk.total),
+            "recent_bytes": overview.recent_bytes,
+            "audit_rows": overview.audit_rows,
+        },
+        "warnings": overview.warnings,
+    })))
+}
+
+fn listener_json(listener: &ListenerStatus) -> Value {
+    let (address, error) = match &listener.state {
+        ListenerState::Listening(address) => (Some(address.to_string()), None),
+        ListenerState::Failed(why) => (None, Some(why)),
+    };
+    json!({
+        "name": listener.name,
+        "up": error.is_none(),
+        "address": address,
+        "error": error,
+        "received": listener.received,
+        "kernel_drops": listener.kernel_drops,
+        "receive_buffer_bytes": listener.receive_buffer,
+    })
+}
+
+fn target_json(target: &TargetStatus) -> Value {
+    json!({
+        "name": target.name.as_str(),
+        "address": target.address,
+        "up": target.up,
+        "last_success": target.last_success.map(|at| at.to_string()),
+        "last_error": target.last_error.as_ref().map(|(at, why)| json!({"at": at.to_string(), "error": why})),
+        "delivered": target.delivered,
+        "retried": target.retried,
+        "dead": target.dead,
+    })
+}

@@ -1,0 +1,176 @@
+//! Who may come in: API keys for programs, session cookies for browsers.
+//!
+//! The two middlewares stand before every route of their router, its fallback included, so no handler can forget them.
+//! Cookies are `HttpOnly` and `SameSite=Lax`: links in tickets keep working, and a request that changes something must
+//! carry the session's token besides and come from one of our own pages.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::COOKIE;
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::Web;
+use super::envelope::Correlation;
+use super::fault::Fault;
+use super::origin::{is_own_page, is_secure};
+use crate::admin::{Actor, SessionInfo};
+
+/// The cookie's name without TLS.
+const PLAIN_COOKIE: &str = "muttd_session";
+
+/// The cookie's name over TLS: the prefix makes browsers insist on `Secure`, `Path=/` and no `Domain`.
+const SECURE_COOKIE: &str = "__Host-muttd_session";
+
+/// A browser that is logged in.
+#[derive(Clone)]
+pub(super) struct SignedIn {
+    /// Who, and the token of its forms.
+    pub session: SessionInfo,
+    /// The cookie's token, to log out with.
+    pub token: String,
+    /// The user with this request's correlation id.
+    pub actor: Actor,
+}
+
+/// A caller of the API.
+#[derive(Clone)]
+pub(super) struct Caller(pub Actor);
+
+/// Lets a request to the API through that has a key or a session.
+pub(super) async fn api_guard(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match api_caller(&web, &parts).await {
+        Ok(caller) => {
+            parts.extensions.insert(caller);
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(fault) => fault.into_response(),
+    }
+}
+
+async fn api_caller(web: &Web, parts: &Parts) -> Result<Caller, Fault> {
+    let correlation = correlation(&parts.extensions);
+    let refused = |why: &str| Fault::new(StatusCode::UNAUTHORIZED, why);
+    if let Some(key) = parts.headers.get("x-api-key") {
+        let owner = key.to_str().ok().and_then(|key| web.admin.api_key_owner(key));
+        let owner = owner.ok_or_else(|| refused("the key in X-API-KEY is not valid"))?;
+        return Ok(Caller(Actor::new(owner, correlation)));
+    }
+    let signed_in = signed_in(web, parts).await?;
+    let signed_in = signed_in.ok_or_else(|| refused("give an API key in the header X-API-KEY"))?;
+    if changes_something(&parts.method) {
+        let token = parts.headers.get("x-csrf-token").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !signed_in.session.csrf_matches(token) || !is_own_page(&parts.headers) {
+            return Err(Fault::forged());
+        }
+    }
+    Ok(Caller(signed_in.actor))
+}
+
+/// Lets a browser through that is logged in; others are sent to the login page and come back after it.
+pub(super) async fn page_guard(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let found = match signed_in(&web, &parts).await {
+        Ok(found) => found,
+        Err(fault) => return fault.into_response(),
+    };
+    let Some(found) = found else {
+        let wanted = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let target = if changes_something(&parts.method) || wanted == "/" {
+            "/login".to_owned()
+        } else {
+            format!("/login?next={}", super::text::url_encode(wanted))
+        };
+        return Redirect::to(&target).into_response();
+    };
+    if changes_something(&parts.method) && !is_own_page(&parts.headers) {
+        return Fault::forged().into_response();
+    }
+    parts.extensions.insert(found);
+    next.run(Request::from_parts(parts, body)).await
+}
+
+async fn signed_in(web: &Web, parts: &Parts) -> Result<Option<SignedIn>, Fault> {
+    let name = cookie_name(is_secure(web.options.served_over_tls, &parts.extensions, &parts.headers));
+    let Some(token) = cookie(&parts.headers, name) else { return Ok(None) };
+    let session = web.admin.session(token).await?;
+    let correlation = correlation(&parts.extensions);
+    Ok(session.map(|session| SignedIn {
+        actor: Actor::new(session.user.clone(), correlation),
+        token: token.to_owned(),
+        session,
+    }))
+}
+
+const fn changes_something(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn correlation(extensions: &Extensions) -> String {
+    extensions.get::<Correlation>().map(|correlation| correlation.0.clone()).unwrap_or_default()
+}
+
+const fn cookie_name(secure: bool) -> &'static str {
+    if secure { SECURE_COOKIE } else { PLAIN_COOKIE }
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let pairs = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(';'));
+    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// The `Set-Cookie` value that starts a session; a life of zero ends it.
+pub(super) fn session_cookie(token: &str, life: Duration, secure: bool) -> Option<HeaderValue> {
+    let name = cookie_name(secure);
+    let flag = if secure { "; Secure" } else { "" };
+    let life = life.as_secs();
+    HeaderValue::from_str(&format!("{name}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={life}{flag}")).ok()
+}
+
+impl<S: Sync> FromRequestParts<S> for SignedIn {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Fault> {
+        // Only a route outside of `page_guard` could get here without one.
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Fault::new(StatusCode::UNAUTHORIZED, "log in first"))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Fault> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Fault::new(StatusCode::UNAUTHORIZED, "give an API key"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(header: &'static str, expected: Option<&str>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, HeaderValue::from_static(header));
+        assert_eq!(cookie(&headers, PLAIN_COOKIE), expected, "{header}");
+    }
+
+    #[test]
+    fn the_session_cookie_is_found_among_others() {
+        check("muttd_session=abc", Some("abc"));
+        check("theme=dark; muttd_session=abc; x", Some("abc"));
+        check("xmuttd_session=abc", None);
+        check("muttd_session", None);
+    }
+
+    #[test]
+    fn a_cookie_over_tls_carries_the_host_prefix() {
+        let secure = session_cookie("t", Duration::from_secs(9), true).expect("a value");
+        assert_eq!(secure, "__Host-muttd_session=t; Path=/; HttpOnly; SameSite=Lax; Max-Age=9; Secure");
+        let plain = session_cookie("t", Duration::ZERO, false).expect("a value");
+        assert_eq!(plain, "muttd_session=t; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+    }
+}

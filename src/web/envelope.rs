@@ -1,0 +1,117 @@
+//! What every request and every answer goes through: correlation id, version, security headers, error bodies, counting.
+//! Keeps no state.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use metrics::counter;
+
+use super::Web;
+use super::fault::{self, Reader};
+use crate::telemetry::metrics::HTTP_REQUESTS;
+
+/// The version of the API, on every answer.
+pub(super) const API_VERSION: &str = "v2.5";
+
+/// Longest correlation id taken from a request; a longer one is replaced.
+const MAX_CORRELATION: usize = 128;
+
+/// No inline code, nothing from elsewhere, no frames around us.
+const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
+    (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+const X_API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
+const X_CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// The id of a request, in its answer, in the log and with each change it makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Correlation(pub String);
+
+impl Correlation {
+    /// The sender's id if it is short and printable, else a new one.
+    fn of(headers: &HeaderMap) -> Self {
+        let sent = headers.get(X_CORRELATION_ID).and_then(|value| value.to_str().ok()).map(str::trim);
+        match sent.filter(|id| !id.is_empty() && id.len() <= MAX_CORRELATION) {
+            Some(id) => Self(id.to_owned()),
+            None => Self(new_id()),
+        }
+    }
+}
+
+fn new_id() -> String {
+    let mut bytes = [0; 16];
+    // Without random numbers all requests share one id: a nuisance in the log, not a reason to refuse them.
+    let _ = getrandom::fill(&mut bytes);
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+}
+
+/// The middleware around everything.
+pub(super) async fn wrap(State(web): State<Web>, mut request: Request, next: Next) -> Response {
+    let correlation = Correlation::of(request.headers());
+    let reader = reader_of(request.uri().path());
+    request.extensions_mut().insert(correlation.clone());
+    let response = next.run(request).await;
+    let mut response = fault::render(response, reader, &correlation.0, &web.assets);
+    counter!(HTTP_REQUESTS, "status" => response.status().as_u16().to_string()).increment(1);
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.insert(X_API_VERSION, HeaderValue::from_static(API_VERSION));
+    if let Ok(value) = HeaderValue::from_str(&correlation.0) {
+        headers.insert(X_CORRELATION_ID, value);
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn reader_of(path: &str) -> Reader {
+    let for_programs = ["/api", "/health", "/ready", "/metrics"];
+    let is_below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if for_programs.into_iter().any(is_below) { Reader::Program } else { Reader::Person }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(sent: &'static [u8], expected: Option<&str>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(X_CORRELATION_ID, HeaderValue::from_bytes(sent).expect("a header value"));
+        let taken = Correlation::of(&headers).0;
+        match expected {
+            Some(expected) => assert_eq!(taken, expected),
+            None => assert_eq!(taken.len(), 36, "{taken}"),
+        }
+    }
+
+    #[test]
+    fn a_short_printable_correlation_id_is_kept() {
+        check(b"req-7", Some("req-7"));
+        check(b"", None);
+        check(b"caf\xc3\xa9", None);
+        check(&[b'x'; MAX_CORRELATION + 1], None);
+    }
+
+    #[test]
+    fn programs_get_json_and_people_get_pages() {
+        for (path, reader) in [
+            ("/api/v2/rules", Reader::Program),
+            ("/api", Reader::Program),
+            ("/metrics", Reader::Program),
+            ("/apis", Reader::Person),
+            ("/rules", Reader::Person),
+        ] {
+            assert_eq!(reader_of(path), reader, "{path}");
+        }
+    }
+}

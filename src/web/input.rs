@@ -1,0 +1,252 @@
+//! Taking requests apart: every fault of a sender becomes a 4xx that names what is wrong. Keeps no state.
+
+use axum::Form;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde_json::{Map, Value};
+
+use super::auth::SignedIn;
+use super::envelope::Correlation;
+use super::fault::Fault;
+use crate::model::Timestamp;
+
+/// Names and values, from a query or a form.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// The value of `name`; a blank one is none.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|v| !v.trim().is_empty())
+    }
+
+    /// The value of `name` without blanks around it, empty when there is none.
+    pub fn text(&self, name: &str) -> String {
+        self.get(name).unwrap_or_default().trim().to_owned()
+    }
+
+    /// The value of `name` exactly as typed, empty when there is none.
+    pub fn exact(&self, name: &str) -> String {
+        self.get(name).unwrap_or_default().to_owned()
+    }
+
+    /// A value that `parse` understands, or a fault that says what it may be.
+    pub fn parsed<T>(&self, name: &str, what: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Fault> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        parse(text.trim()).map(Some).ok_or_else(|| Fault::field(name, format!("it is not {what}")))
+    }
+
+    /// A whole number within bounds.
+    pub fn number(&self, name: &str, default: usize, least: usize, most: usize) -> Result<usize, Fault> {
+        let what = format!("a whole number from {least} to {most}");
+        let parse = |text: &str| text.parse().ok().filter(|number| (least..=most).contains(number));
+        Ok(self.parsed(name, &what, parse)?.unwrap_or(default))
+    }
+
+    /// A moment: RFC 3339, or a date with or without a time of day, taken as UTC.
+    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, Fault> {
+        self.parsed(name, "a time such as 2026-03-01T12:00:00Z", parse_time)
+    }
+
+    /// Refuses names that mean nothing here: a mistyped filter that is ignored would answer with everything.
+    pub fn only(&self, known: &[&str]) -> Result<(), Fault> {
+        match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let shown: String = name.chars().take(60).collect();
+                Err(Fault::field(&shown, format!("no such parameter; known are {}", known.join(", "))))
+            }
+        }
+    }
+}
+
+fn parse_time(text: &str) -> Option<Timestamp> {
+    // A plus sign that was not percent-encoded arrives as a blank.
+    let spaced = text.replace(' ', "+");
+    Timestamp::parse_rfc3339(text)
+        .or_else(|| Timestamp::parse_rfc3339(&spaced))
+        .or_else(|| Timestamp::parse_rfc3339(&format!("{text}Z")))
+        .or_else(|| Timestamp::parse_rfc3339(&format!("{text}:00Z")))
+        .or_else(|| Timestamp::parse_rfc3339(&format!("{text}T00:00:00Z")))
+}
+
+impl<S: Sync> FromRequestParts<S> for Fields {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Fault> {
+        let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+        query.map(|Query(pairs)| Self(pairs)).map_err(|_| Fault::bad_request("the query is not understood"))
+    }
+}
+
+/// A form that anybody may send: login and set-up.
+pub(super) struct OpenForm(pub Fields);
+
+impl<S: Send + Sync> FromRequest<S> for OpenForm {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
+        match Form::<Vec<(String, String)>>::from_request(request, state).await {
+            Ok(Form(pairs)) => Ok(Self(Fields(pairs))),
+            Err(rejection) => Err(Fault::new(rejection.status(), "the form is not understood")),
+        }
+    }
+}
+
+/// A form of one of our own pages, sent by whoever is logged in: the token in it has been checked.
+pub(super) struct Posted {
+    /// Who sent it.
+    pub by: SignedIn,
+    /// What it holds.
+    pub fields: Fields,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Posted {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
+        let (mut parts, body) = request.into_parts();
+        let by = SignedIn::from_request_parts(&mut parts, state).await?;
+        let OpenForm(fields) = OpenForm::from_request(Request::from_parts(parts, body), state).await?;
+        if !by.session.csrf_matches(fields.get("csrf").unwrap_or_default()) {
+            return Err(Fault::forged());
+        }
+        Ok(Self { by, fields })
+    }
+}
+
+/// The one changing segment of a path.
+pub(super) struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(text)| Self(text)).map_err(|_| Fault::bad_request("the address is not valid UTF-8"))
+    }
+}
+
+/// A JSON body, with the reason for the change that it or the header `X-Change-Reason` gives.
+pub(super) struct JsonBody {
+    /// The body without its `reason`.
+    pub value: Value,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if kind != "application/json" && !kind.ends_with("+json") {
+            return Err(Fault::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "send JSON, with the header Content-Type: application/json",
+            ));
+        }
+        let from_header = header_reason(request.headers());
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large; at most 1 MiB is taken")
+            }
+            status => Fault::new(status, "the body could not be read"),
+        })?;
+        let mut value: Value = serde_json::from_slice(&bytes).map_err(|error| {
+            let mut fault = Fault::bad_request("the body is not valid JSON");
+            fault.detail = Some(error.to_string());
+            fault
+        })?;
+        let from_body = match value.as_object_mut().and_then(|members| members.shift_remove("reason")) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(reason)) => Some(reason),
+            Some(_) => return Err(Fault::field("reason", "it is not a text")),
+        };
+        Ok(Self { value, reason: from_body.or(from_header) })
+    }
+}
+
+impl JsonBody {
+    /// The body as an object.
+    pub fn members(&self) -> Result<&Map<String, Value>, Fault> {
+        self.value.as_object().ok_or_else(|| Fault::bad_request("the body is not a JSON object"))
+    }
+
+    /// A member that must be a text.
+    pub fn text(&self, name: &str) -> Result<&str, Fault> {
+        match self.members()?.get(name) {
+            Some(Value::String(text)) => Ok(text),
+            Some(_) => Err(Fault::field(name, "it is not a text")),
+            None => Err(Fault::field(name, "it is missing")),
+        }
+    }
+
+    /// Refuses members that mean nothing here.
+    pub fn only(&self, known: &[&str]) -> Result<(), Fault> {
+        match self.members()?.keys().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => {
+                let shown: String = name.chars().take(60).collect();
+                Err(Fault::field(&shown, format!("no such member; known are {}", known.join(", "))))
+            }
+        }
+    }
+}
+
+/// The reason for a change without a body.
+pub(super) struct Reason(pub Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for Reason {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Fault> {
+        Ok(Self(header_reason(&parts.headers)))
+    }
+}
+
+fn header_reason(headers: &HeaderMap) -> Option<String> {
+    headers.get("x-change-reason").map(|reason| String::from_utf8_lossy(reason.as_bytes()).into_owned())
+}
+
+impl<S: Sync> FromRequestParts<S> for Correlation {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Fault> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self(String::new())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Option<&str>) {
+        assert_eq!(parse_time(text).map(|time| time.to_string()).as_deref(), expected, "{text}");
+    }
+
+    #[test]
+    fn times_are_understood_as_people_and_forms_write_them() {
+        check("2026-03-01T12:00:00Z", Some("2026-03-01T12:00:00Z"));
+        check("2026-03-01T12:00:00+01:00", Some("2026-03-01T11:00:00Z"));
+        check("2026-03-01T12:00:00 01:00", Some("2026-03-01T11:00:00Z"));
+        check("2026-03-01T12:00", Some("2026-03-01T12:00:00Z"));
+        check("2026-03-01T12:00:30", Some("2026-03-01T12:00:30Z"));
+        check("2026-03-01", Some("2026-03-01T00:00:00Z"));
+        check("yesterday", None);
+        check("2026-13-01", None);
+    }
+
+    #[test]
+    fn blank_fields_are_none_and_unknown_ones_are_named() {
+        let fields = Fields(vec![("q".into(), " ".into()), ("limit".into(), "7".into()), ("hots".into(), "x".into())]);
+        assert_eq!(fields.get("q"), None);
+        assert_eq!(fields.number("limit", 100, 1, 1_000), Ok(7));
+        assert!(fields.number("limit", 100, 10, 1_000).is_err());
+        assert_eq!(fields.only(&["q", "limit"]).expect_err("unknown").field.as_deref(), Some("hots"));
+    }
+}

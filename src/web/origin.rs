@@ -1,0 +1,105 @@
+//! Where a request comes from: the sender's address, whether it came over TLS, and whether one of our own pages sent it.
+//! Headers that a proxy sets are believed only from this machine. Keeps no state.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use axum::extract::ConnectInfo;
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::{Extensions, HeaderMap};
+
+/// The address that the socket saw; unspecified where the server does not tell.
+fn socket_peer(extensions: &Extensions) -> IpAddr {
+    extensions
+        .get::<ConnectInfo<SocketAddr>>()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip().to_canonical())
+}
+
+/// The sender's address: what a proxy on this machine says, else what the socket saw.
+pub(super) fn peer(extensions: &Extensions, headers: &HeaderMap) -> IpAddr {
+    let peer = socket_peer(extensions);
+    if !peer.is_loopback() {
+        return peer;
+    }
+    // The last entry is the one our own proxy added; those before it are whatever the client sent.
+    let forwarded = text(headers, "x-forwarded-for").and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
+    forwarded.unwrap_or(peer)
+}
+
+/// Whether the sender is on this machine and no proxy stands between.
+pub(super) fn is_local(extensions: &Extensions, headers: &HeaderMap) -> bool {
+    socket_peer(extensions).is_loopback() && peer(extensions, headers).is_loopback()
+}
+
+/// Whether the browser speaks TLS, to us or to a proxy on this machine.
+pub(super) fn is_secure(served_over_tls: bool, extensions: &Extensions, headers: &HeaderMap) -> bool {
+    served_over_tls
+        || (socket_peer(extensions).is_loopback()
+            && text(headers, "x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case("https")))
+}
+
+/// Whether a request that changes something comes from one of our own pages, as far as the browser tells. Programs
+/// that are no browsers tell nothing; their requests are judged by their token alone.
+pub(super) fn is_own_page(headers: &HeaderMap) -> bool {
+    if let Some(site) = text(headers, "sec-fetch-site") {
+        return matches!(site, "same-origin" | "none");
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    origin.is_some() && origin == host
+}
+
+/// The host part of the address the browser used, if it is harmless to show in an example command.
+pub(super) fn shown_host(headers: &HeaderMap) -> Option<&str> {
+    let host = headers.get(HOST)?.to_str().ok()?;
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next()?,
+        None => host.split(':').next()?,
+    };
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
+    (!name.is_empty() && name.len() <= 253 && name.chars().all(harmless)).then_some(name)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderName, HeaderValue};
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    fn check(pairs: &[(&'static str, &'static str)], expected: bool) {
+        assert_eq!(is_own_page(&headers(pairs)), expected, "{pairs:?}");
+    }
+
+    #[test]
+    fn a_form_on_another_site_is_told_apart() {
+        check(&[], true);
+        check(&[("sec-fetch-site", "same-origin")], true);
+        check(&[("sec-fetch-site", "cross-site")], false);
+        check(&[("sec-fetch-site", "same-site")], false);
+        check(&[("origin", "http://mutt:8090"), ("host", "mutt:8090")], true);
+        check(&[("origin", "http://evil"), ("host", "mutt:8090")], false);
+        check(&[("origin", "null"), ("host", "mutt:8090")], false);
+    }
+
+    #[test]
+    fn a_proxy_is_believed_only_on_this_machine() {
+        let sent = headers(&[("x-forwarded-for", "1.2.3.4, 203.0.113.9"), ("x-forwarded-proto", "https")]);
+        let from = |address: &str| {
+            let mut extensions = Extensions::new();
+            extensions.insert(ConnectInfo::<SocketAddr>(address.parse().expect("an address")));
+            extensions
+        };
+        let (near, far) = (from("127.0.0.1:9"), from("198.51.100.1:9"));
+        assert_eq!(peer(&near, &sent).to_string(), "203.0.113.9");
+        assert_eq!(peer(&far, &sent).to_string(), "198.51.100.1");
+        assert!(is_secure(false, &near, &sent) && !is_secure(false, &far, &sent));
+        assert!(is_local(&near, &HeaderMap::new()) && !is_local(&near, &sent));
+    }
+}

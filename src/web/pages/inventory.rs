@@ -1,0 +1,221 @@
+//! Development hosts and device teams: list, add, change, remove.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::super::Web;
+use super::super::auth::SignedIn;
+use super::super::fault::Answer;
+use super::super::input::{Fields, Posted};
+use super::super::text::{url_encode, visible};
+use super::{ConfirmPage, Frame, Trouble, done, shown, shown_again};
+
+/// A host in a list: as shown, as in an address, and its team where it has one.
+struct HostRow {
+    host: String,
+    query: String,
+    team: String,
+}
+
+#[derive(Template)]
+#[template(path = "dev_hosts.html")]
+struct DevHostsPage {
+    frame: Frame,
+    rows: Vec<HostRow>,
+    hostname: String,
+    reason: String,
+    trouble: Trouble,
+}
+
+/// `GET /dev-hosts`.
+pub(super) async fn dev_hosts(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
+    let frame = Frame::new(&web, &by, "dev-hosts").after(&fields);
+    shown(&dev_hosts_page(&web, frame).await?)
+}
+
+async fn dev_hosts_page(web: &Web, frame: Frame) -> Answer<DevHostsPage> {
+    let hosts = web.admin.dev_hosts().await?;
+    let row = |host: &str| HostRow { host: visible(host), query: url_encode(host), team: String::new() };
+    Ok(DevHostsPage {
+        frame,
+        rows: hosts.iter().map(|host| row(&host.hostname)).collect(),
+        hostname: String::new(),
+        reason: String::new(),
+        trouble: Trouble::default(),
+    })
+}
+
+/// `POST /dev-hosts`.
+pub(super) async fn add_dev_host(State(web): State<Web>, posted: Posted) -> Answer<Response> {
+    let hostname = posted.fields.text("hostname");
+    let Err(error) = web.admin.add_dev_host(&hostname, &posted.by.actor, posted.fields.get("reason")).await else {
+        return Ok(done("/dev-hosts", "host-added"));
+    };
+    let mut page = dev_hosts_page(&web, Frame::new(&web, &posted.by, "dev-hosts")).await?;
+    (page.hostname, page.reason, page.trouble) = (hostname, posted.fields.text("reason"), error.into());
+    let status = page.trouble.status;
+    shown_again(&page, status)
+}
+
+/// `GET /dev-hosts/remove?hostname=`.
+pub(super) async fn confirm_dev_host(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
+    let host = web.admin.dev_host(&fields.text("hostname")).await?.hostname;
+    let frame = Frame::new(&web, &by, "dev-hosts");
+    shown(&confirm_dev_host_page(frame, host, Trouble::default(), String::new()))
+}
+
+/// `POST /dev-hosts/remove`.
+pub(super) async fn remove_dev_host(State(web): State<Web>, posted: Posted) -> Answer<Response> {
+    let host = posted.fields.text("hostname");
+    let Err(error) = web.admin.remove_dev_host(&host, &posted.by.actor, posted.fields.get("reason")).await else {
+        return Ok(done("/dev-hosts", "host-removed"));
+    };
+    let frame = Frame::new(&web, &posted.by, "dev-hosts");
+    let trouble = Trouble::from(error);
+    let status = trouble.status;
+    shown_again(&confirm_dev_host_page(frame, host, trouble, posted.fields.text("reason")), status)
+}
+
+fn confirm_dev_host_page(frame: Frame, host: String, trouble: Trouble, reason: String) -> ConfirmPage {
+    ConfirmPage {
+        frame,
+        title: "Remove a development host".into(),
+        consequence: "Events of this host will get the production handling of the rules that match them.",
+        facts: vec![("Host", visible(&host))],
+        action: "/dev-hosts/remove".into(),
+        hidden: vec![("hostname", host)],
+        button: "Remove host",
+        back: "/dev-hosts".into(),
+        trouble,
+        reason,
+    }
+}
+
+#[derive(Template)]
+#[template(path = "teams.html")]
+struct TeamsPage {
+    frame: Frame,
+    rows: Vec<HostRow>,
+    hostname: String,
+    team: String,
+    reason: String,
+    trouble: Trouble,
+}
+
+/// `GET /teams`.
+pub(super) async fn teams(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
+    shown(&teams_page(&web, Frame::new(&web, &by, "teams").after(&fields)).await?)
+}
+
+async fn teams_page(web: &Web, frame: Frame) -> Answer<TeamsPage> {
+    let teams = web.admin.device_teams().await?;
+    let rows = teams.iter().map(|row| HostRow {
+        host: visible(&row.hostname),
+        query: url_encode(&row.hostname),
+        team: visible(row.team_assignment.as_str()),
+    });
+    Ok(TeamsPage {
+        frame,
+        rows: rows.collect(),
+        hostname: String::new(),
+        team: String::new(),
+        reason: String::new(),
+        trouble: Trouble::default(),
+    })
+}
+
+/// `POST /teams`.
+pub(super) async fn add_team(State(web): State<Web>, posted: Posted) -> Answer<Response> {
+    let (hostname, team) = (posted.fields.text("hostname"), posted.fields.text("team_assignment"));
+    let reason = posted.fields.get("reason");
+    let Err(error) = web.admin.add_device_team(&hostname, &team, &posted.by.actor, reason).await else {
+        return Ok(done("/teams", "team-added"));
+    };
+    let mut page = teams_page(&web, Frame::new(&web, &posted.by, "teams")).await?;
+    page.trouble = error.into();
+    (page.hostname, page.team, page.reason) = (hostname, team, posted.fields.text("reason"));
+    let status = page.trouble.status;
+    shown_again(&page, status)
+}
+
+#[derive(Template)]
+#[template(path = "team_form.html")]
+struct TeamFormPage {
+    frame: Frame,
+    host: String,
+    hostname: String,
+    team: String,
+    reason: String,
+    trouble: Trouble,
+}
+
+/// `GET /teams/edit?hostname=`.
+pub(super) async fn edit_team(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
+    let row = web.admin.device_team(&fields.text("hostname")).await?;
+    shown(&TeamFormPage {
+        frame: Frame::new(&web, &by, "teams"),
+        host: visible(&row.hostname),
+        hostname: row.hostname,
+        team: row.team_assignment.as_str().to_owned(),
+        reason: String::new(),
+        trouble: Trouble::default(),
+    })
+}
+
+/// `POST /teams/edit`.
+pub(super) async fn save_team(State(web): State<Web>, posted: Posted) -> Answer<Response> {
+    let (hostname, team) = (posted.fields.text("hostname"), posted.fields.text("team_assignment"));
+    let reason = posted.fields.get("reason");
+    let Err(error) = web.admin.update_device_team(&hostname, &team, &posted.by.actor, reason).await else {
+        return Ok(done("/teams", "team-saved"));
+    };
+    let trouble = Trouble::from(error);
+    let status = trouble.status;
+    let frame = Frame::new(&web, &posted.by, "teams");
+    let reason = posted.fields.text("reason");
+    shown_again(&TeamFormPage { frame, host: visible(&hostname), hostname, team, reason, trouble }, status)
+}
+
+/// `GET /teams/remove?hostname=`.
+pub(super) async fn confirm_team(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
+    let row = web.admin.device_team(&fields.text("hostname")).await?;
+    let team = Some(row.team_assignment.as_str().to_owned());
+    let frame = Frame::new(&web, &by, "teams");
+    shown(&confirm_team_page(frame, row.hostname, team, Trouble::default(), String::new()))
+}
+
+/// `POST /teams/remove`.
+pub(super) async fn remove_team(State(web): State<Web>, posted: Posted) -> Answer<Response> {
+    let host = posted.fields.text("hostname");
+    let Err(error) = web.admin.remove_device_team(&host, &posted.by.actor, posted.fields.get("reason")).await else {
+        return Ok(done("/teams", "team-removed"));
+    };
+    let frame = Frame::new(&web, &posted.by, "teams");
+    let trouble = Trouble::from(error);
+    let status = trouble.status;
+    shown_again(&confirm_team_page(frame, host, None, trouble, posted.fields.text("reason")), status)
+}
+
+fn confirm_team_page(
+    frame: Frame,
+    host: String,
+    team: Option<String>,
+    trouble: Trouble,
+    reason: String,
+) -> ConfirmPage {
+    let mut facts = vec![("Host", visible(&host))];
+    facts.extend(team.map(|team| ("Team", visible(&team))));
+    ConfirmPage {
+        frame,
+        title: "Remove a team assignment".into(),
+        consequence: "Alerts about unhandled events of this host will go to the default team.",
+        facts,
+        action: "/teams/remove".into(),
+        hidden: vec![("hostname", host)],
+        button: "Remove assignment",
+        back: "/teams".into(),
+        trouble,
+        reason,
+    }
+}

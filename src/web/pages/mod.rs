@@ -1,0 +1,181 @@
+//! The pages: server-rendered, complete without script. A form that fails is shown again with what was typed.
+
+mod about;
+mod changes;
+mod dead_letters;
+mod events;
+mod inventory;
+mod login;
+mod overview;
+mod rule_test;
+mod rules;
+mod views;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+
+use super::assets::Assets;
+use super::auth::{SignedIn, page_guard};
+use super::fault::{Answer, Fault};
+use super::input::Fields;
+use super::{Web, fault};
+use crate::admin::{AdminError, VERSION};
+
+/// The pages' routes: those behind the login, and those before it.
+pub(super) fn router(web: Web) -> Router<Web> {
+    let guarded = Router::new()
+        .route("/", get(overview::show))
+        .route("/events", get(events::list))
+        .route("/events/{id}", get(events::show))
+        .route("/rules", get(rules::list).post(rules::create))
+        .route("/rules/new", get(rules::new_form))
+        .route("/rules/test", get(rule_test::form).post(rule_test::run))
+        .route("/rules/{id}", get(rules::edit_form).post(rules::save))
+        .route("/rules/{id}/delete", get(rules::confirm_delete).post(rules::delete))
+        .route("/rules/{id}/history", get(rules::history))
+        .route("/dev-hosts", get(inventory::dev_hosts).post(inventory::add_dev_host))
+        .route("/dev-hosts/remove", get(inventory::confirm_dev_host).post(inventory::remove_dev_host))
+        .route("/teams", get(inventory::teams).post(inventory::add_team))
+        .route("/teams/edit", get(inventory::edit_team).post(inventory::save_team))
+        .route("/teams/remove", get(inventory::confirm_team).post(inventory::remove_team))
+        .route("/changes", get(changes::list))
+        .route("/dead-letters", get(dead_letters::list))
+        .route("/status", get(about::show))
+        .route("/account", get(login::account_form).post(login::change_password))
+        .route("/logout", post(login::logout))
+        .route_layer(from_fn_with_state(web, page_guard));
+    Router::new()
+        .route("/login", get(login::form).post(login::log_in))
+        .route("/setup", get(login::setup_form).post(login::set_up))
+        .merge(guarded)
+        .method_not_allowed_fallback(fault::wrong_method)
+}
+
+/// What is around every page: who is logged in, where we are, what was just done.
+struct Frame {
+    assets: Arc<Assets>,
+    section: &'static str,
+    user: String,
+    csrf: String,
+    done: Option<&'static str>,
+    version: &'static str,
+}
+
+impl Frame {
+    fn new(web: &Web, by: &SignedIn, section: &'static str) -> Self {
+        Self {
+            assets: Arc::clone(&web.assets),
+            section,
+            user: by.session.user.clone(),
+            csrf: by.session.csrf_token.clone(),
+            done: None,
+            version: VERSION,
+        }
+    }
+
+    /// Tells what the request before this page did, by the code it redirected with.
+    fn after(mut self, fields: &Fields) -> Self {
+        self.done = fields.get("done").and_then(done_text);
+        self
+    }
+
+    /// The mark of the current section in the navigation.
+    fn is_in(&self, section: &str) -> bool {
+        self.section == section
+    }
+}
+
+/// Only these sentences can be shown, whatever the address says.
+fn done_text(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "rule-created" => "The rule was created. It takes effect within a second.",
+        "rule-saved" => "The rule was saved. It takes effect within a second.",
+        "rule-deleted" => "The rule was deleted.",
+        "host-added" => "The host is a development host now.",
+        "host-removed" => "The host is a production host again.",
+        "team-added" => "The team was assigned.",
+        "team-saved" => "The team was changed.",
+        "team-removed" => "The host has no team of its own any more.",
+        "password-changed" => "The password was changed. Log in with the new one.",
+        "logged-out" => "You are logged out.",
+        _ => return None,
+    })
+}
+
+/// What was wrong with a form; empty when nothing was.
+#[derive(Debug, Clone, Default)]
+struct Trouble {
+    field: String,
+    why: String,
+    status: StatusCode,
+}
+
+impl Trouble {
+    /// Whether anything was wrong.
+    fn any(&self) -> bool {
+        !self.why.is_empty()
+    }
+
+    /// What was wrong with one field.
+    fn at(&self, field: &str) -> Option<&str> {
+        (self.any() && self.field == field).then_some(self.why.as_str())
+    }
+}
+
+impl From<AdminError> for Trouble {
+    fn from(error: AdminError) -> Self {
+        let fault = Fault::from(error);
+        Self {
+            field: fault.field.clone().unwrap_or_default(),
+            why: match (&fault.field, fault.detail) {
+                (Some(_), Some(detail)) => detail,
+                (_, Some(detail)) => format!("{}: {detail}", fault.error),
+                (_, None) => fault.error,
+            },
+            status: fault.status,
+        }
+    }
+}
+
+/// A page as an answer.
+fn shown(template: &impl Template) -> Answer<Response> {
+    match template.render() {
+        Ok(html) => Ok(Html(html).into_response()),
+        Err(error) => {
+            tracing::error!(%error, "a page could not be rendered");
+            Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "this page cannot be shown"))
+        }
+    }
+}
+
+/// A page that shows its form again.
+fn shown_again(template: &impl Template, trouble: StatusCode) -> Answer<Response> {
+    Ok((trouble, shown(template)?).into_response())
+}
+
+/// On to a page that says what was done (303, so that reloading it does not do it again).
+fn done(target: &str, code: &'static str) -> Response {
+    Redirect::to(&format!("{target}?done={code}")).into_response()
+}
+
+/// A page that asks before something is removed.
+#[derive(Template)]
+#[template(path = "confirm.html")]
+struct ConfirmPage {
+    frame: Frame,
+    title: String,
+    consequence: &'static str,
+    facts: Vec<(&'static str, String)>,
+    action: String,
+    hidden: Vec<(&'static str, String)>,
+    button: &'static str,
+    back: String,
+    trouble: Trouble,
+    reason: String,
+}

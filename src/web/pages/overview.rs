@@ -1,0 +1,216 @@
+//! The first page: is the appliance well, what comes in, what went out, what does nobody handle.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::super::Web;
+use super::super::api::hour_label;
+use super::super::auth::SignedIn;
+use super::super::fault::Answer;
+use super::super::input::Fields;
+use super::super::text::{ago, bytes, count, rate, shortened, span, visible};
+use super::views::{EventRow, counted, rule_from};
+use super::{Frame, shown};
+use crate::admin::{Overrun, Overview};
+use crate::model::Timestamp;
+use crate::telemetry::{ListenerState, ListenerStatus, TargetStatus};
+
+/// Height of the chart's drawing area, in its own units.
+const CHART_HEIGHT: u64 = 100;
+
+/// Width of one hour in the chart, gap included.
+const HOUR_WIDTH: usize = 30;
+
+/// One hour of the chart.
+struct Bar {
+    x: usize,
+    y: u64,
+    height: u64,
+    label: String,
+    events: String,
+}
+
+pub(super) struct ListenerView {
+    pub name: &'static str,
+    pub address: Option<String>,
+    pub error: Option<String>,
+    pub received: String,
+    pub drops: Option<String>,
+    pub buffer: Option<String>,
+}
+
+struct TargetView {
+    name: String,
+    address: String,
+    state: &'static str,
+    class: &'static str,
+    last_success: String,
+    last_error: Option<String>,
+    delivered: String,
+    retried: String,
+    dead: String,
+}
+
+struct UnhandledView {
+    host: String,
+    sample: String,
+    count: String,
+    last_seen: String,
+    event: String,
+    rule_link: String,
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    frame: Frame,
+    now: String,
+    now_minute: String,
+    now_quarter: String,
+    now_hour: String,
+    received_hour: String,
+    forwarded_hour: String,
+    bars: Vec<Bar>,
+    peak: String,
+    day_total: String,
+    queues: Vec<(String, String, String)>,
+    listeners: Vec<ListenerView>,
+    any_drops: bool,
+    targets: Vec<TargetView>,
+    alerts: Vec<EventRow>,
+    unhandled: Vec<UnhandledView>,
+    rules: String,
+    no_rules: bool,
+    disk: Option<String>,
+    recent: String,
+    audit: Option<String>,
+    uptime: String,
+    warnings: Vec<String>,
+}
+
+/// `GET /`.
+pub(super) async fn show(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
+    let overview = web.admin.overview().await;
+    let now = web.admin.clock().now();
+    shown(&page(Frame::new(&web, &by, "overview").after(&fields), overview, now))
+}
+
+fn page(frame: Frame, overview: Overview, now: Timestamp) -> OverviewPage {
+    let rates = &overview.rates;
+    let (bars, peak) = bars(&rates.hours);
+    let listeners: Vec<ListenerView> = overview.listeners.iter().map(listener_view).collect();
+    OverviewPage {
+        frame,
+        now: super::super::text::short_moment(now),
+        now_minute: rate(rates.last_minute),
+        now_quarter: rate(rates.last_15_minutes),
+        now_hour: rate(rates.last_hour),
+        received_hour: count(rates.received_last_hour),
+        forwarded_hour: count(rates.forwarded_last_hour),
+        bars,
+        peak: count(peak),
+        day_total: count(rates.hours.iter().map(|(_, events)| events).sum()),
+        queues: overview
+            .queues
+            .iter()
+            .map(|line| (line.name.clone(), count(line.depth.items), bytes(line.depth.bytes)))
+            .collect(),
+        any_drops: listeners.iter().any(|listener| listener.drops.is_some()),
+        listeners,
+        targets: overview.targets.iter().map(|target| target_view(target, now)).collect(),
+        alerts: overview.last_alerts.iter().map(EventRow::new).collect(),
+        unhandled: overview.unhandled.iter().map(|overrun| unhandled_view(overrun, now)).collect(),
+        rules: format!("{} active of {}", overview.rules.0, counted_rules(overview.rules.1)),
+        no_rules: overview.rules.1 == 0,
+        disk: overview.disk.map(|disk| format!("{} free of {}", bytes(disk.free), bytes(disk.total))),
+        recent: bytes(overview.recent_bytes),
+        audit: overview.audit_rows.map(count),
+        uptime: span(overview.uptime),
+        warnings: overview.warnings.iter().map(|warning| visible(warning)).collect(),
+    }
+}
+
+fn counted_rules(rules: usize) -> String {
+    counted(u64::try_from(rules).unwrap_or(u64::MAX), "rule", "rules")
+}
+
+/// The bars of the last 24 hours, scaled to the largest, and that largest.
+fn bars(hours: &[(i64, u64)]) -> (Vec<Bar>, u64) {
+    let peak = hours.iter().map(|(_, events)| *events).max().unwrap_or(0);
+    let bars = hours.iter().enumerate().map(|(position, (hour, events))| {
+        // An hour with any event at all shows at least a line.
+        let height = events.saturating_mul(CHART_HEIGHT).checked_div(peak).unwrap_or(0);
+        let height = if *events > 0 { height.max(1) } else { 0 };
+        Bar {
+            x: position * HOUR_WIDTH + 2,
+            y: CHART_HEIGHT - height,
+            height,
+            label: hour_label(*hour),
+            events: counted(*events, "event", "events"),
+        }
+    });
+    (bars.collect(), peak)
+}
+
+pub(super) fn listener_view(listener: &ListenerStatus) -> ListenerView {
+    let (address, error) = match &listener.state {
+        ListenerState::Listening(address) => (Some(address.to_string()), None),
+        ListenerState::Failed(why) => (None, Some(visible(why))),
+    };
+    ListenerView {
+        name: listener.name,
+        address,
+        error,
+        received: count(listener.received),
+        drops: (listener.kernel_drops > 0).then(|| count(listener.kernel_drops)),
+        buffer: (listener.receive_buffer > 0).then(|| bytes(listener.receive_buffer)),
+    }
+}
+
+fn target_view(target: &TargetStatus, now: Timestamp) -> TargetView {
+    let (state, class) = match (target.up, &target.last_error) {
+        (Some(true), _) => ("delivering", "ok"),
+        (Some(false), _) => ("failing", "bad"),
+        (None, Some(_)) => ("not ready", "warn"),
+        (None, None) => ("nothing sent yet", "idle"),
+    };
+    let error = |(at, why): &(Timestamp, String)| format!("{}: {}", ago(*at, now), visible(&shortened(why, 300)));
+    TargetView {
+        name: visible(target.name.as_str()),
+        address: visible(&target.address),
+        state,
+        class,
+        last_success: target.last_success.map_or_else(|| "never".to_owned(), |at| ago(at, now)),
+        last_error: target.last_error.as_ref().map(error),
+        delivered: count(target.delivered),
+        retried: count(target.retried),
+        dead: count(target.dead),
+    }
+}
+
+fn unhandled_view(overrun: &Overrun, now: Timestamp) -> UnhandledView {
+    let sighting = &overrun.sighting;
+    UnhandledView {
+        host: visible(&sighting.hostname),
+        sample: visible(&shortened(&sighting.sample, 200)),
+        count: count(overrun.count),
+        last_seen: ago(sighting.at, now),
+        event: sighting.last.to_string(),
+        rule_link: format!("{}&text={}", rule_from(sighting.last), super::super::text::url_encode(&sighting.sample)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_hour_fills_the_chart_and_the_smallest_still_shows() {
+        let (bars, peak) = bars(&[(0, 0), (1, 1), (2, 5_000), (3, 10_000)]);
+        assert_eq!(peak, 10_000);
+        let heights: Vec<u64> = bars.iter().map(|bar| bar.height).collect();
+        assert_eq!(heights, [0, 1, 50, 100]);
+        assert!(bars.iter().all(|bar| bar.y + bar.height == CHART_HEIGHT));
+    }
+}

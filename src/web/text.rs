@@ -1,0 +1,150 @@
+//! Values as people read them: sizes, times, counts, and text from outside with everything invisible made visible.
+//! Pure functions.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::model::Timestamp;
+
+/// Text from outside for a page: control characters as their pictures, characters that turn or hide text as their
+/// code. Escaping for HTML is the template's work.
+pub(super) fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{7f}' => out.push('\u{2421}'),
+            '\0'..='\u{1f}' => out.push(char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}')),
+            // C1 controls; soft hyphen; zero-width and direction marks; line separators; invisible operators; BOM; tags.
+            '\u{80}'..='\u{9f}'
+            | '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}' => {
+                let _ = write!(out, "<U+{:04X}>", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The same, with line breaks also kept as such: for text in a box of its own.
+pub(super) fn visible_lines(text: &str) -> String {
+    visible(text).replace('\u{240a}', "\u{240a}\n")
+}
+
+/// The start of a text.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    let mut shown: String = text.chars().take(most).collect();
+    if shown.len() < text.len() {
+        shown.push('\u{2026}');
+    }
+    shown
+}
+
+/// A moment in UTC, to the millisecond.
+pub(super) fn moment(time: Timestamp) -> String {
+    time.to_utc().format("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
+
+/// A moment in UTC, to the second.
+pub(super) fn short_moment(time: Timestamp) -> String {
+    time.to_utc().format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A number with its thousands set apart.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes in the unit that fits.
+pub(super) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = number as f64;
+    let mut unit = 0;
+    while value >= 1_024.0 && unit + 1 < UNITS.len() {
+        value /= 1_024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{number} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// Events per second.
+pub(super) fn rate(per_second: f64) -> String {
+    if per_second >= 100.0 || per_second == 0.0 {
+        // Rates are counts divided by seconds: never negative, never near the end of the range.
+        count(per_second.round() as u64)
+    } else {
+        format!("{per_second:.1}")
+    }
+}
+
+/// A span of time in its two largest units.
+pub(super) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+/// How long ago something was.
+pub(super) fn ago(time: Timestamp, now: Timestamp) -> String {
+    let since = now.since(time);
+    if since < Duration::from_secs(1) { "just now".to_owned() } else { format!("{} ago", span(since)) }
+}
+
+/// Text for a query or a path segment (RFC 3986 section 2.3: unreserved characters stay).
+pub(super) fn url_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_outside_stays_invisible() {
+        assert_eq!(visible("a\0b\tc\x1b[31m\x7f"), "a\u{2400}b\u{2409}c\u{241b}[31m\u{2421}");
+        assert_eq!(visible("\u{202e}evil\u{85}"), "<U+202E>evil<U+0085>");
+        assert_eq!(visible("plain caf\u{e9} \u{1f600}"), "plain caf\u{e9} \u{1f600}");
+        assert_eq!(visible_lines("a\nb"), "a\u{240a}\nb");
+    }
+
+    #[test]
+    fn numbers_read_easily() {
+        assert_eq!([count(0), count(999), count(1_000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([bytes(0), bytes(1_023), bytes(1_536), bytes(5 << 30)], ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
+        assert_eq!([rate(0.0), rate(0.25), rate(99.94), rate(1_234.6)], ["0", "0.2", "99.9", "1,235"]);
+        let spans = [5, 65, 3_700, 90_000].map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(spans, ["5 s", "1 min 5 s", "1 h 1 min", "1 d 1 h"]);
+    }
+
+    #[test]
+    fn text_survives_an_address() {
+        assert_eq!(url_encode("/events?q=a b&c=%é"), "%2Fevents%3Fq%3Da%20b%26c%3D%25%C3%A9");
+    }
+}
