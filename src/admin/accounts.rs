@@ -113,13 +113,7 @@ impl Admin {
     }
 
     /// Changes a user's own password; every session of the user ends. `user` is who is logged in.
-    pub async fn change_password(
-        &self,
-        actor: &Actor,
-        old: &str,
-        new: String,
-        peer: IpAddr,
-    ) -> Result<(), AdminError> {
+    pub async fn change_password(&self, actor: &Actor, old: &str, new: String, peer: IpAddr) -> Result<(), AdminError> {
         check_new("new_password", &new)?;
         let begun = self.logins.lock().begin(&actor.name, peer, Instant::now());
         begun.map_err(|after| AdminError::TooManyTries { after })?;

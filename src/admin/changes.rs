@@ -33,12 +33,7 @@ impl Admin {
     }
 
     /// Lines by page number, from 1.
-    pub async fn changes_page(
-        &self,
-        query: &ChangeQuery,
-        page: usize,
-        limit: usize,
-    ) -> Result<ChangePage, AdminError> {
+    pub async fn changes_page(&self, query: &ChangeQuery, page: usize, limit: usize) -> Result<ChangePage, AdminError> {
         let skip = page.saturating_sub(1).saturating_mul(limit);
         if skip + limit > MAX_PAGED_ROWS {
             return Err(AdminError::invalid(

@@ -35,12 +35,7 @@ impl Admin {
     }
 
     /// Takes a host off the list of development hosts.
-    pub async fn remove_dev_host(
-        &self,
-        hostname: &str,
-        actor: &Actor,
-        reason: Option<&str>,
-    ) -> Result<(), AdminError> {
+    pub async fn remove_dev_host(&self, hostname: &str, actor: &Actor, reason: Option<&str>) -> Result<(), AdminError> {
         self.parts.stores.inventory.remove_dev_host(&host_key(hostname), &actor.change(reason)?).await?;
         self.parts.changed.notify_one();
         Ok(())

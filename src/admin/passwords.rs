@@ -37,8 +37,7 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], AdminError> {
 
 /// A password of 24 random letters and digits in groups of six: 120 bits.
 pub(super) fn random_password() -> Result<String, AdminError> {
-    let letters: Vec<char> =
-        random::<24>()?.iter().map(|byte| char::from(READABLE[usize::from(byte % 32)])).collect();
+    let letters: Vec<char> = random::<24>()?.iter().map(|byte| char::from(READABLE[usize::from(byte % 32)])).collect();
     let groups: Vec<String> = letters.chunks(6).map(|group| group.iter().collect()).collect();
     Ok(groups.join("-"))
 }

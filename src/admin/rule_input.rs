@@ -55,9 +55,8 @@ impl RuleInput {
         let trap_oid = trap_oid.map_err(|error| AdminError::invalid("trap_oid", error.to_string()))?;
         let severity = some(&self.syslog_severity).map(|text| text.parse::<Severity>()).transpose();
         let syslog_severity = severity.map_err(|error| AdminError::invalid("syslog_severity", error.to_string()))?;
-        let handling = |field: &'static str, text: &str| {
-            Handling::new(text).map_err(|error| AdminError::name(field, &error))
-        };
+        let handling =
+            |field: &'static str, text: &str| Handling::new(text).map_err(|error| AdminError::name(field, &error));
         let dev_handling = some(&self.dev_handling).unwrap_or_else(|| "Ignore".to_owned());
         let draft = RuleDraft {
             // Blanks around the text are the operator's: `" down "` differs from `down`. Only a blank field is none.

@@ -87,12 +87,7 @@ impl Admin {
     }
 
     /// Adds a rule.
-    pub async fn create_rule(
-        &self,
-        draft: RuleDraft,
-        actor: &Actor,
-        reason: Option<&str>,
-    ) -> Result<Rule, AdminError> {
+    pub async fn create_rule(&self, draft: RuleDraft, actor: &Actor, reason: Option<&str>) -> Result<Rule, AdminError> {
         let made = self.create_rules(vec![draft], actor, reason).await?;
         made.into_iter().next().ok_or_else(|| AdminError::Unavailable("the store made no rule".into()))
     }
@@ -167,7 +162,8 @@ impl Admin {
                 teams: teams.into_iter().map(|row| (row.hostname, row.team_assignment.as_str().to_owned())).collect(),
             }
         });
-        let compiled = compiling.await.map_err(|_| AdminError::Unavailable("the rules could not be compiled".into()))?;
+        let compiled =
+            compiling.await.map_err(|_| AdminError::Unavailable("the rules could not be compiled".into()))?;
         let compiled = Arc::new(compiled);
         *self.compiled.lock() = Some(Arc::clone(&compiled));
         Ok(compiled)
@@ -245,9 +241,10 @@ fn test_event(test: TestMessage) -> Event {
 
 /// A text to match by, from a message: its mnemonic (`%LINK-3-UPDOWN`), else its longest stretch without numbers.
 pub fn suggest_match(message: &str) -> String {
-    let mnemonic = message.split_whitespace().map(|word| word.trim_end_matches(':')).find(|word| {
-        word.len() > 4 && word.starts_with('%') && word.matches('-').count() >= 2
-    });
+    let mnemonic = message
+        .split_whitespace()
+        .map(|word| word.trim_end_matches(':'))
+        .find(|word| word.len() > 4 && word.starts_with('%') && word.matches('-').count() >= 2);
     if let Some(mnemonic) = mnemonic {
         return mnemonic.to_owned();
     }

@@ -93,9 +93,8 @@ mod tests {
     #[tokio::test]
     async fn a_link_works_once_and_within_its_hour() {
         let test = TestAdmin::new().await;
-        let redeem = async |token: &str| {
-            test.admin.redeem_setup_token(token, "a long enough password".into(), "c").await
-        };
+        let redeem =
+            async |token: &str| test.admin.redeem_setup_token(token, "a long enough password".into(), "c").await;
         let token = test.admin.issue_setup_token().await.expect("issues");
         assert!(matches!(redeem("guess").await, Err(AdminError::BadSetupToken)));
         assert!(test.admin.setup_token_is_valid(&token).await.expect("works"));

@@ -88,6 +88,8 @@ pub enum DropReason {
     BadCommunity,
     /// An SNMP message that is no notification.
     NotANotification,
+    /// An SNMP version that is not understood.
+    UnsupportedVersion,
 }
 
 impl DropReason {
@@ -104,6 +106,7 @@ impl DropReason {
             Self::Unauthorized => "unauthorized",
             Self::BadCommunity => "bad_community",
             Self::NotANotification => "not_a_notification",
+            Self::UnsupportedVersion => "unsupported_version",
         }
     }
 }
