@@ -148,7 +148,11 @@ impl State {
             let bytes = if hand.bytes == 0 { MOST_BYTES_AGAIN / 16 } else { hand.bytes as usize };
             room = room.saturating_sub(bytes);
         }
-        while claim.again.len() + claim.fresh.len() < max && self.may_hand_out_fresh() {
+        // Never a fresh one while an older one is due.
+        while self.hands.first_ready().is_none()
+            && claim.again.len() + claim.fresh.len() < max
+            && self.may_hand_out_fresh()
+        {
             let Some(fresh) = self.next_fresh() else { break };
             let attempt = self.attempts_before(fresh.seq, fresh.attempt).saturating_add(1);
             let Record { items, payload } = fresh.record;
