@@ -114,18 +114,19 @@ mod tests {
 
     #[test]
     fn every_sample_rule_is_valid_and_hit_by_some_but_not_all_samples() {
-        let texts: Vec<String> = stream(3).take(5_000).map(text).collect();
+        let texts: Vec<String> = stream(3).take(2_000).map(text).collect();
+        let mut handled = vec![false; texts.len()];
         for rule in sample_setup().rules {
             rule.validate().expect("a valid rule");
-            let hits = texts.iter().filter(|text| rule.conditions().iter().all(|c| holds(c, text))).count();
-            assert!((1..2_500).contains(&hits), "{:?} is hit by {hits}", rule.conditions());
+            let conditions = rule.conditions();
+            let tests: Vec<_> = conditions.iter().map(holds).collect();
+            let hits: Vec<bool> = texts.iter().map(|text| tests.iter().all(|test| test(text))).collect();
+            let count = hits.iter().filter(|hit| **hit).count();
+            assert!((1..1_000).contains(&count), "{conditions:?} is hit by {count}");
+            handled.iter_mut().zip(hits).for_each(|(handled, hit)| *handled |= hit);
         }
-        let rules = sample_setup().rules;
-        let unhandled = texts
-            .iter()
-            .filter(|text| !rules.iter().any(|rule| rule.conditions().iter().all(|c| holds(c, text))))
-            .count();
-        assert!(unhandled > 500, "{unhandled} of 5,000 match no rule");
+        let unhandled = handled.iter().filter(|handled| !**handled).count();
+        assert!(unhandled > 200, "{unhandled} of 2,000 match no rule");
     }
 
     #[test]
@@ -147,13 +148,17 @@ mod tests {
         }
     }
 
-    fn holds(condition: &Condition, text: &str) -> bool {
-        match condition {
-            Condition::Contains(part) => text.to_lowercase().contains(&part.to_lowercase()),
-            Condition::Regex(pattern) => regex::Regex::new(&format!("(?i){pattern}")).expect("compiles").is_match(text),
-            Condition::OidPrefix(prefix) => {
-                text.split(' ').next().and_then(|word| word.parse().ok()).is_some_and(|oid| prefix.is_prefix_of(&oid))
+    fn holds(condition: &Condition) -> Box<dyn Fn(&str) -> bool> {
+        match condition.clone() {
+            Condition::Contains(part) => Box::new(move |text| text.to_lowercase().contains(&part.to_lowercase())),
+            Condition::Regex(pattern) => {
+                let regex = regex::Regex::new(&format!("(?i){pattern}")).expect("compiles");
+                Box::new(move |text| regex.is_match(text))
             }
+            Condition::OidPrefix(prefix) => Box::new(move |text| {
+                let oid = text.split(' ').next().and_then(|word| word.parse().ok());
+                oid.is_some_and(|oid| prefix.is_prefix_of(&oid))
+            }),
         }
     }
 }

@@ -126,12 +126,11 @@ mod tests {
         Synthetic { rules, match_percent: 10.0, size: 202, seed: 1 }
     }
 
-    fn hits(rule: &Value, line: &str) -> bool {
+    /// A rule's match as the appliance makes it: without regard to case.
+    fn test(rule: &Value) -> regex::Regex {
         let pattern = rule["match_string"].as_str().expect("a pattern");
-        match rule["match_type"].as_str() {
-            Some("contains") => line.to_lowercase().contains(pattern),
-            _ => regex::RegexBuilder::new(pattern).case_insensitive(true).build().expect("compiles").is_match(line),
-        }
+        let pattern = if rule["match_type"] == "contains" { regex::escape(pattern) } else { pattern.to_owned() };
+        regex::RegexBuilder::new(&pattern).case_insensitive(true).build().expect("compiles")
     }
 
     #[test]
@@ -144,21 +143,23 @@ mod tests {
 
     #[test]
     fn the_asked_share_of_lines_is_hit_and_by_one_rule_each() {
-        let rules: Vec<Value> = (0..50).map(rule).collect();
+        let rules: Vec<_> = (0..20).map(|number| test(&rule(number))).collect();
         let mut hit = vec![0; rules.len()];
-        for line in lines(&spec(50), "seq=0", STAMP) {
-            let matching: Vec<usize> = (0..rules.len()).filter(|at| hits(&rules[*at], &line.text)).collect();
+        // The first lines are a fair sample: each is drawn by itself.
+        let lines = lines(&spec(20), "seq=0", STAMP);
+        for line in &lines[..4_000] {
+            let matching: Vec<usize> = (0..rules.len()).filter(|at| rules[*at].is_match(&line.text)).collect();
             assert!(matching.len() <= 1, "{} is hit by {matching:?}", line.text);
             matching.iter().for_each(|at| hit[*at] += 1);
         }
         let total: i32 = hit.iter().sum();
-        let expected = i32::try_from(POOL).expect("fits") / 10;
-        assert!((total - expected).abs() < expected / 5, "{total} lines are hit");
+        assert!((total - 400).abs() < 80, "{total} lines are hit");
         assert!(hit.iter().all(|count| *count > 0), "a rule is never hit: {hit:?}");
     }
 
     #[test]
     fn no_line_is_hit_when_there_are_no_rules() {
-        assert!(lines(&spec(0), "m", STAMP).iter().all(|line| !hits(&rule(0), &line.text)));
+        let rule = test(&rule(0));
+        assert!(lines(&spec(0), "m", STAMP).iter().all(|line| !rule.is_match(&line.text)));
     }
 }
