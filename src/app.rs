@@ -1,1 +1,397 @@
-//! app
+//! The composition root: builds every part, starts them in order, stops them in reverse. Used by `serve`, `demo` and
+//! every test alike.
+//!
+//! Start: stores, queues, alerter, forwarder, intake, listeners, pages - so that whatever arrives finds its way open.
+//! Stop: listeners, intake, alerter, forwarder, pages, queues, stores - so that what was taken is kept. A listener that
+//! cannot bind is told on the board and in the log; the others go on.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, AdminParts, AdminSecrets, FirstLogin};
+use crate::alerter::{self, AlerterParts, RefreshParts};
+use crate::clock::Clock;
+use crate::config::{Config, Listen, SECRETS_FILE};
+use crate::forward::{self, ForwarderParts, Moogsoft, Target as _};
+use crate::ingest::{self, Gate, Intake, ListenerContext};
+use crate::live::{Live, LiveSender, live};
+use crate::model::{EventIds, TargetName};
+use crate::net;
+use crate::net::http::{HttpLimits, serve};
+use crate::queue::Queues;
+use crate::store::{self, Stores};
+use crate::telemetry::metrics;
+use crate::telemetry::{ListenerBoard, ListenerState, Rates, TargetBoard};
+use crate::web;
+
+/// Time given to each step of a stop; together they stay below the 10 s a service manager is promised.
+const STEP: Duration = Duration::from_secs(2);
+
+/// A running appliance.
+pub struct App {
+    admin: Admin,
+    board: ListenerBoard,
+    intake: Intake,
+    queues: Queues,
+    stores: Stores,
+    senders: Senders,
+    changed: Arc<Notify>,
+    config: Mutex<Config>,
+    tasks: Tasks,
+}
+
+/// What is shown once, at the first start.
+pub struct Greeting {
+    /// The first user's name and password.
+    pub first_login: Option<FirstLogin>,
+    /// Ingest and admin API key, when they were made now.
+    pub fresh_keys: Option<(String, String)>,
+    /// Where the keys are kept.
+    pub secrets_file: PathBuf,
+}
+
+/// The writing sides of everything that can change at run time.
+struct Senders {
+    ingest: LiveSender<ingest::Settings>,
+    ingest_secrets: LiveSender<ingest::Secrets>,
+    admin_secrets: LiveSender<AdminSecrets>,
+    alerter: LiveSender<alerter::Settings>,
+    moog: LiveSender<forward::Settings>,
+    recent: LiveSender<store::RecentSettings>,
+}
+
+/// Running tasks with the tokens that end them, by step of the stop.
+struct Tasks {
+    listeners: (CancellationToken, Vec<JoinHandle<()>>),
+    intake: JoinHandle<()>,
+    stages: (CancellationToken, Vec<JoinHandle<()>>),
+    pages: (CancellationToken, Vec<JoinHandle<()>>),
+}
+
+impl App {
+    /// Builds and starts everything. Fails only for what nothing can work without: data directory, stores, queues.
+    pub async fn start(config: Config) -> anyhow::Result<(Self, Greeting)> {
+        let clock = Clock::system();
+        let prometheus = metrics::install()?;
+        let (senders, lives) = settings(&config);
+        // The queues first: their lock refuses a second process before it touches the databases.
+        let queues = open_queues(&config).await?;
+        let stores = open_stores(&config, &clock, lives.recent.clone()).await?;
+        let rates = Rates::new(clock.clone());
+        let board = ListenerBoard::default();
+        let targets = TargetBoard::default();
+        let changed = Arc::new(Notify::new());
+        let admin = Admin::new(AdminParts {
+            stores: stores.clone(),
+            queues: queues.clone(),
+            listeners: board.clone(),
+            targets: targets.clone(),
+            rates: rates.clone(),
+            clock: clock.clone(),
+            secrets: lives.admin_secrets.clone(),
+            changed: Arc::clone(&changed),
+            data_dir: config.data_dir.clone(),
+            started: Instant::now(),
+        });
+        let first_login = admin.ensure_admin(config.admin_password.clone()).await?;
+
+        let stop_stages = CancellationToken::new();
+        let parts = StageParts { queues: &queues, stores: &stores, lives: &lives, clock: &clock, rates: &rates };
+        let mut stages = start_alerter(&parts, &changed, &stop_stages).await?;
+        stages.push(start_forwarder(&parts, &targets, &stop_stages)?);
+
+        let gate = Gate::new(lives.ingest.clone());
+        let (intake, intake_task) = Intake::start(queues.events.clone(), gate, rates);
+        let stop_listeners = CancellationToken::new();
+        let context = ListenerContext {
+            intake: intake.clone(),
+            ids: Arc::new(EventIds::new(random_seed()?)),
+            clock,
+            settings: lives.ingest,
+            secrets: lives.ingest_secrets,
+            board: board.clone(),
+            stop: stop_listeners.clone(),
+        };
+        let probes = web::probes::router(admin.clone(), prometheus, web::WebOptions::default());
+        let mut listeners = start_datagram_and_stream_listeners(&context, &config.listen);
+        listeners.extend(start_ingest_http(&context, &config.listen, probes.clone()));
+        let stop_pages = CancellationToken::new();
+        let pages = start_pages(&admin, &board, &config.listen, probes, &stop_pages);
+
+        let greeting = Greeting {
+            first_login,
+            fresh_keys: config.fresh_keys.clone(),
+            secrets_file: config.data_dir.join(SECRETS_FILE),
+        };
+        let tasks = Tasks {
+            listeners: (stop_listeners, listeners),
+            intake: intake_task,
+            stages: (stop_stages, stages),
+            pages: (stop_pages, pages.into_iter().collect()),
+        };
+        let config = Mutex::new(config);
+        Ok((Self { admin, board, intake, queues, stores, senders, changed, config, tasks }, greeting))
+    }
+
+    /// What an operator can do.
+    pub fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// Where everything listens.
+    pub fn listeners(&self) -> &ListenerBoard {
+        &self.board
+    }
+
+    /// Events waiting to be judged.
+    pub fn queue_depth(&self) -> u64 {
+        self.intake.queue_depth()
+    }
+
+    /// The key senders of JSON use.
+    pub fn ingest_api_key(&self) -> String {
+        self.config.lock().ingest_secrets.api_keys.first().cloned().unwrap_or_default()
+    }
+
+    /// Puts a newly read configuration into force, and has rules, hosts and teams read again.
+    pub fn reload(&self, config: Config) {
+        self.senders.ingest.set(config.ingest.clone());
+        self.senders.ingest_secrets.set(config.ingest_secrets.clone());
+        self.senders.admin_secrets.set(AdminSecrets { admin_api_keys: config.admin_api_keys.clone() });
+        self.senders.alerter.set(config.alerter.clone());
+        self.senders.moog.set(config.moog.clone());
+        self.senders.recent.set(config.recent);
+        self.changed.notify_one();
+        let mut current = self.config.lock();
+        if current.listen != config.listen {
+            tracing::warn!("Changed addresses take effect after a restart");
+        }
+        *current = config;
+        tracing::info!("Configuration read again and put into force");
+    }
+
+    /// Takes no more, finishes what is under way, and closes everything. What is still queued is processed after the
+    /// next start.
+    pub async fn stop(self) {
+        let Tasks { listeners, intake, stages, pages } = self.tasks;
+        finish("listeners", listeners).await;
+        // The batching task ends when nobody can hand over events any more.
+        drop(self.intake);
+        wait("intake", intake).await;
+        let deadline = Instant::now() + STEP;
+        while self.queues.events.depth().items > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        finish("alerter and forwarder", stages).await;
+        finish("pages", pages).await;
+        drop(self.admin);
+        if let Err(error) = self.queues.close().await {
+            tracing::error!("A queue did not close cleanly; nothing acknowledged is lost: {error}");
+        }
+        if let Err(error) = self.stores.close().await {
+            tracing::error!("A store did not close cleanly; nothing acknowledged is lost: {error}");
+        }
+    }
+}
+
+/// The reading sides, as the stages get them.
+struct Lives {
+    ingest: Live<ingest::Settings>,
+    ingest_secrets: Live<ingest::Secrets>,
+    admin_secrets: Live<AdminSecrets>,
+    alerter: Live<alerter::Settings>,
+    moog: Live<forward::Settings>,
+    recent: Live<store::RecentSettings>,
+}
+
+/// What alerter and forwarder are built from.
+struct StageParts<'a> {
+    queues: &'a Queues,
+    stores: &'a Stores,
+    lives: &'a Lives,
+    clock: &'a Clock,
+    rates: &'a Rates,
+}
+
+fn settings(config: &Config) -> (Senders, Lives) {
+    let (ingest_sender, ingest) = live(config.ingest.clone());
+    let (ingest_secrets_sender, ingest_secrets) = live(config.ingest_secrets.clone());
+    let (admin_sender, admin_secrets) = live(AdminSecrets { admin_api_keys: config.admin_api_keys.clone() });
+    let (alerter_sender, alerter) = live(config.alerter.clone());
+    let (moog_sender, moog) = live(config.moog.clone());
+    let (recent_sender, recent) = live(config.recent);
+    let senders = Senders {
+        ingest: ingest_sender,
+        ingest_secrets: ingest_secrets_sender,
+        admin_secrets: admin_sender,
+        alerter: alerter_sender,
+        moog: moog_sender,
+        recent: recent_sender,
+    };
+    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, moog, recent })
+}
+
+async fn open_queues(config: &Config) -> anyhow::Result<Queues> {
+    let (dir, options) = (config.data_dir.join("queues"), config.queue.clone());
+    let queues = tokio::task::spawn_blocking(move || Queues::open(&dir, &[moogsoft()?], &options).map_err(anyhow::Error::from));
+    queues.await?.context("cannot open the queues")
+}
+
+async fn open_stores(config: &Config, clock: &Clock, recent: Live<store::RecentSettings>) -> anyhow::Result<Stores> {
+    let (dir, clock) = (config.data_dir.join("store"), clock.clone());
+    tokio::task::spawn_blocking(move || Stores::open(&dir, clock, recent)).await?.context("cannot open the stores")
+}
+
+/// The alerter, and the task that keeps rules and hosts up to date for it.
+async fn start_alerter(
+    parts: &StageParts<'_>,
+    changed: &Arc<Notify>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let stores = parts.stores;
+    let loaded = alerter::load_ruling(stores.rules.as_ref(), stores.inventory.as_ref()).await.context("cannot read the rules")?;
+    alerter::announce(&loaded);
+    let (sender, ruling) = live(loaded.ruling);
+    let refresh = alerter::refresh(
+        RefreshParts {
+            rules: Arc::clone(&stores.rules),
+            inventory: Arc::clone(&stores.inventory),
+            ruling: sender,
+            version: Some(loaded.version),
+            reload: Arc::clone(changed),
+            settings: parts.lives.alerter.clone(),
+        },
+        stop.clone(),
+    );
+    let recent = Arc::clone(&stores.recent);
+    let worker = alerter::start(
+        AlerterParts {
+            events: parts.queues.events.clone(),
+            outboxes: parts.queues.outboxes.clone(),
+            dead_events: parts.queues.dead_events.clone(),
+            dead_alerts: parts.queues.dead_alerts.clone(),
+            audit: Arc::clone(&stores.audit),
+            recent: Arc::new(move |batch| recent.append(batch)),
+            unhandled: Arc::clone(&stores.unhandled),
+            ruling,
+            settings: parts.lives.alerter.clone(),
+            clock: parts.clock.clone(),
+            rates: parts.rates.clone(),
+        },
+        stop.clone(),
+    );
+    Ok(vec![refresh, worker])
+}
+
+/// The forwarder of the one target there is so far.
+fn start_forwarder(
+    parts: &StageParts<'_>,
+    targets: &TargetBoard,
+    stop: &CancellationToken,
+) -> anyhow::Result<JoinHandle<()>> {
+    let name = moogsoft()?;
+    let settings = parts.lives.moog.clone();
+    let outbox = parts.queues.outboxes.get(&name).context("the outbox of moogsoft is missing")?.clone();
+    let target = Moogsoft::new(name.clone(), settings.clone(), parts.clock.clone()).map_err(|why| anyhow::anyhow!(why))?;
+    let board = targets.register(name, target.address());
+    let forwarder = ForwarderParts {
+        outbox,
+        dead: parts.queues.dead_alerts.clone(),
+        target: Arc::new(target),
+        settings,
+        audit: Arc::clone(&parts.stores.audit),
+        board,
+        clock: parts.clock.clone(),
+    };
+    Ok(forward::start(forwarder, stop.clone()))
+}
+
+/// The name of the one target there is so far.
+fn moogsoft() -> anyhow::Result<TargetName> {
+    Ok(TargetName::new("moogsoft")?)
+}
+
+fn random_seed() -> anyhow::Result<u64> {
+    let mut bytes = [0_u8; 8];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn start_datagram_and_stream_listeners(context: &ListenerContext, listen: &Listen) -> Vec<JoinHandle<()>> {
+    let started = [
+        listen.syslog_udp.map(|address| ingest::syslog::start_udp(context, address)),
+        listen.syslog_tcp.map(|address| ingest::syslog::start_tcp(context, address)),
+        listen.snmp.map(|address| ingest::snmp::start(context, address)),
+    ];
+    let mut tasks = Vec::new();
+    for result in started.into_iter().flatten() {
+        match result {
+            Ok(task) => tasks.push(task),
+            Err(error) => tracing::error!("A listener did not start, the others go on: {error}"),
+        }
+    }
+    tasks
+}
+
+/// Tells where an HTTP listener is bound, or why it is not.
+fn bind_http(board: &ListenerBoard, name: &'static str, address: SocketAddr) -> Option<(std::net::TcpListener, crate::telemetry::ListenerHandle)> {
+    let bound = net::bind_tcp(address).and_then(|listener| {
+        let local = listener.local_addr().unwrap_or(address);
+        Ok((listener, local))
+    });
+    match bound {
+        Ok((listener, local)) => {
+            tracing::info!(listener = name, address = %local, "Listening");
+            let handle = board.register(name, ListenerState::Listening(local));
+            Some((listener, handle))
+        }
+        Err(error) => {
+            tracing::error!(listener = name, "A listener did not start, the others go on: {error}");
+            board.register(name, ListenerState::Failed(error.to_string()));
+            None
+        }
+    }
+}
+
+fn start_ingest_http(context: &ListenerContext, listen: &Listen, probes: axum::Router) -> Option<JoinHandle<()>> {
+    let (listener, handle) = bind_http(&context.board, "ingest_http", listen.ingest?)?;
+    let router = ingest::http::router(context.clone(), handle).merge(probes);
+    Some(tokio::spawn(serve(listener, router, HttpLimits::default(), context.stop.clone())))
+}
+
+fn start_pages(
+    admin: &Admin,
+    board: &ListenerBoard,
+    listen: &Listen,
+    probes: axum::Router,
+    stop: &CancellationToken,
+) -> Option<JoinHandle<()>> {
+    let (listener, _handle) = bind_http(board, "web_http", listen.http?)?;
+    let router = web::router(admin.clone(), web::WebOptions::default()).merge(probes);
+    Some(tokio::spawn(serve(listener, router, HttpLimits::default(), stop.clone())))
+}
+
+/// Cancels a group of tasks and waits for them.
+async fn finish(what: &str, (stop, tasks): (CancellationToken, Vec<JoinHandle<()>>)) {
+    stop.cancel();
+    let deadline = tokio::time::Instant::now() + STEP;
+    for task in tasks {
+        if tokio::time::timeout_at(deadline, task).await.is_err() {
+            tracing::warn!("The {what} did not finish in time; what they had is kept in the queues");
+        }
+    }
+}
+
+async fn wait(what: &str, task: JoinHandle<()>) {
+    if tokio::time::timeout(STEP, task).await.is_err() {
+        tracing::warn!("The {what} did not finish in time");
+    }
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! `muttd`: parses the arguments and runs the command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    muttd::cli::run()
+}

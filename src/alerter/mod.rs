@@ -41,7 +41,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::rules::Ruling;
-pub use refresh::{Loaded, RefreshParts, load_ruling, refresh};
+pub use refresh::{Loaded, RefreshParts, announce, load_ruling, refresh};
 pub use settings::{AuditScope, Settings, ShedMode};
 
 use crate::clock::Clock;

@@ -114,19 +114,18 @@ impl Refresher {
         self.version = Some(loaded.version);
         self.loaded_at = Instant::now();
         metrics::counter!(RULES_RELOADS, "result" => "success").increment(1);
-        tell(&loaded, changed || asked);
+        if changed || asked {
+            announce(&loaded);
+        }
         self.parts.ruling.set(loaded.ruling);
         Ok(())
     }
 }
 
-/// Tells metrics, and people if something may have changed.
-fn tell(loaded: &Loaded, worth_a_line: bool) {
+/// Tells metrics and people what is in force from now on.
+pub fn announce(loaded: &Loaded) {
     let active = loaded.ruling.rules.len();
     metrics::gauge!(RULES_ACTIVE).set(active as f64);
-    if !worth_a_line {
-        return;
-    }
     let costly = loaded.ruling.rules.costly().count();
     let (hosts, teams) = (loaded.ruling.dev_hosts.len(), loaded.ruling.teams.len());
     info!(rules = active, costly_rules = costly, dev_hosts = hosts, device_teams = teams, "rules are in force");

@@ -1,7 +1,83 @@
-//! cli
+//! The command line: `muttd serve`, and the commands around it.
+//!
+//! Each command is a file of its own with its arguments and a `run`; this one only lists them.
 
-/// Sample messages and the rules that fit them.
+pub mod demo;
+pub mod mock_moog;
 pub mod samples;
-
-/// Sends messages over real sockets.
 pub mod send;
+pub mod serve;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+/// The MUTT appliance: receives syslog, SNMP traps and JSON events, keeps them safe, decides by rules, forwards the
+/// alerts that matter.
+#[derive(Debug, Parser)]
+#[command(name = "muttd", version, about, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the appliance.
+    Serve(serve::ServeArgs),
+    /// Run the appliance with sample rules, sample traffic and a built-in receiver, to see it work.
+    Demo(demo::DemoArgs),
+    /// Run a stand-in for the Moogsoft webhook that counts and shows what it receives.
+    MockMoog(mock_moog::MockMoogArgs),
+    /// Send messages over real sockets: files, samples or generated load.
+    Send(send::SendArgs),
+    /// Print the configuration reference (docs/CONFIG.md).
+    ConfigReference,
+    /// Print the metrics reference (docs/METRICS.md).
+    MetricsReference,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command that was asked for.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::ConfigReference => print(&crate::config::keys::reference()),
+        Command::MetricsReference => print(&crate::telemetry::metrics::reference()),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "muttd", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        command => run_async(command),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("muttd: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn print(page: &str) -> anyhow::Result<ExitCode> {
+    use std::io::Write as _;
+    std::io::stdout().write_all(page.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_async(command: Command) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("muttd").build()?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::run(args).await,
+            Command::Demo(args) => demo::run(args).await,
+            Command::MockMoog(args) => mock_moog::run(args).await,
+            Command::Send(args) => send::run(args).await,
+            Command::ConfigReference | Command::MetricsReference | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+        }
+    });
+    // A blocking thread that hangs on a dead disk must not keep the process from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}

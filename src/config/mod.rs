@@ -1,1 +1,227 @@
-//! config
+//! Where settings and secrets come from: defaults < TOML file < environment. The only module that knows.
+//!
+//! Everything is checked before anything is used: a [`Config`] that exists is valid as a whole. Each stage gets its own
+//! `Settings`; none of them sees this module.
+
+pub mod keys;
+mod secrets;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::FixedOffset;
+
+pub use secrets::SECRETS_FILE;
+pub use values::ConfigError;
+use values::Values;
+
+use crate::model::Team;
+use crate::telemetry::logs::LogFormat;
+use crate::{alerter, forward, ingest, queue, store};
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Directory that holds everything the process writes.
+    pub data_dir: PathBuf,
+    /// Where to listen.
+    pub listen: Listen,
+    /// Limits and options of the inputs.
+    pub ingest: ingest::Settings,
+    /// What senders must know.
+    pub ingest_secrets: ingest::Secrets,
+    /// Keys that may do everything: CURRENT, then NEXT.
+    pub admin_api_keys: Vec<String>,
+    /// Password for the first user; `None` to have one made.
+    pub admin_password: Option<String>,
+    /// How events are judged.
+    pub alerter: alerter::Settings,
+    /// How alerts are delivered to Moogsoft.
+    pub moog: forward::Settings,
+    /// Bounds of the recent store.
+    pub recent: store::RecentSettings,
+    /// Options of the queues.
+    pub queue: queue::QueueOptions,
+    /// What is logged.
+    pub log_filter: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    /// Ingest and admin key, when they were made by this call and should be shown once.
+    pub fresh_keys: Option<(String, String)>,
+}
+
+/// Addresses to listen on; `None` is off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Web UI and API.
+    pub http: Option<SocketAddr>,
+    /// HTTP ingest.
+    pub ingest: Option<SocketAddr>,
+    /// Syslog over UDP.
+    pub syslog_udp: Option<SocketAddr>,
+    /// Syslog over TCP.
+    pub syslog_tcp: Option<SocketAddr>,
+    /// SNMP notifications.
+    pub snmp: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Reads the file (`data_dir/muttd.toml` if `file` is not given and it exists) and the environment, and makes the
+    /// data directory and its `secrets.toml` where they are missing.
+    pub fn load(data_dir: &Path, file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load_with(data_dir, file, |_| None)
+    }
+
+    /// The same with values that win over the environment.
+    pub fn load_with(
+        data_dir: &Path,
+        file: Option<&Path>,
+        overrides: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        make_data_dir(data_dir)?;
+        let beside = data_dir.join("muttd.toml");
+        let file = file.or_else(|| beside.exists().then_some(beside.as_path()));
+        let values = Values::read(file, |name| overrides(name).or_else(|| std::env::var(name).ok()))?;
+        let kept = secrets::load_or_create(data_dir)?;
+        let keys = |section: &'static str, kept: &str| -> Vec<String> {
+            let configured = values.text(section, "api_key");
+            let current = if configured.is_empty() { kept.to_owned() } else { configured };
+            [current, values.text(section, "api_key_next")].into_iter().filter(|key| !key.is_empty()).collect()
+        };
+        let admin_api_keys = keys("admin", &kept.admin_api_key);
+        let mut api_keys = keys("ingest", &kept.ingest_api_key);
+        let communities = values.list("snmp", "communities");
+        let fresh_keys = fresh_keys(&values, &kept);
+        // The admin key works on every call, so it may ingest too.
+        api_keys.extend(admin_api_keys.iter().cloned());
+        Ok(Self {
+            data_dir: data_dir.to_owned(),
+            listen: listen(&values),
+            ingest: ingest_settings(&values)?,
+            ingest_secrets: ingest::Secrets { api_keys, communities },
+            admin_api_keys,
+            admin_password: Some(values.text("admin", "password")).filter(|password| !password.is_empty()),
+            alerter: alerter_settings(&values)?,
+            moog: moog_settings(&values)?,
+            recent: store::RecentSettings {
+                max_bytes: values.number("dynamic", "recent_max_bytes"),
+                max_days: narrow(values.number("dynamic", "recent_max_days")),
+            },
+            queue: queue::QueueOptions {
+                reserve_free_bytes: values.number("queue", "reserve_free_bytes"),
+                ..queue::QueueOptions::default()
+            },
+            log_filter: values.text("log", "level"),
+            log_format: if values.text("log", "format") == "json" { LogFormat::Json } else { LogFormat::Text },
+            fresh_keys,
+        })
+    }
+}
+
+/// The keys that were made now and are in use: a configured key needs no showing.
+fn fresh_keys(values: &Values, kept: &secrets::KeptSecrets) -> Option<(String, String)> {
+    let unused = !values.text("ingest", "api_key").is_empty() && !values.text("admin", "api_key").is_empty();
+    (kept.fresh && !unused).then(|| (kept.ingest_api_key.clone(), kept.admin_api_key.clone()))
+}
+
+/// Makes the directory, for the owner only, when it is missing.
+fn make_data_dir(path: &Path) -> Result<(), ConfigError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        ConfigError(format!(
+            "cannot make the data directory `{}`: {error}; give another one with --data or make it writable",
+            path.display()
+        ))
+    })
+}
+
+fn listen(values: &Values) -> Listen {
+    Listen {
+        http: values.address("http", "listen"),
+        ingest: values.address("ingest", "listen"),
+        syslog_udp: values.address("syslog", "udp_listen"),
+        syslog_tcp: values.address("syslog", "tcp_listen"),
+        snmp: values.address("snmp", "listen"),
+    }
+}
+
+fn ingest_settings(values: &Values) -> Result<ingest::Settings, ConfigError> {
+    Ok(ingest::Settings {
+        max_queue_items: values.number("dynamic", "max_ingest_queue_size"),
+        max_queue_bytes: values.number("dynamic", "max_ingest_queue_bytes"),
+        max_rate: Some(narrow(values.number("dynamic", "ingest_max_rate"))).filter(|rate| *rate > 0),
+        rate_window: Duration::from_secs(values.number("dynamic", "ingest_rate_window")),
+        required_fields: values.list("ingest", "required_fields"),
+        max_body_bytes: size(values.number("ingest", "max_body_bytes")),
+        max_message_bytes: size(values.number("syslog", "max_message_bytes")),
+        device_zone: device_zone(&values.text("syslog", "device_zone"))?,
+        max_connections: size(values.number("syslog", "max_connections")),
+        idle_timeout: Duration::from_secs(values.number("syslog", "idle_timeout_seconds")),
+        receive_buffer_bytes: size(values.number("syslog", "receive_buffer_bytes")),
+    })
+}
+
+fn alerter_settings(values: &Values) -> Result<alerter::Settings, ConfigError> {
+    let team = values.text("dynamic", "unhandled_default_team");
+    Ok(alerter::Settings {
+        unhandled_threshold: values.number("dynamic", "unhandled_threshold"),
+        unhandled_expiry: Duration::from_secs(values.number("dynamic", "unhandled_expiry_seconds")),
+        unhandled_default_team: Team::new(&team)
+            .map_err(|error| ConfigError(format!("`unhandled_default_team` in [dynamic]: {error}")))?,
+        max_retries: narrow(values.number("dynamic", "alerter_max_retries")),
+        queue_warn_threshold: values.number("dynamic", "alerter_queue_warn_threshold"),
+        queue_shed_threshold: values.number("dynamic", "alerter_queue_shed_threshold"),
+        shed_mode: match values.text("dynamic", "alerter_shed_mode").as_str() {
+            "dlq" => alerter::ShedMode::Dlq,
+            _ => alerter::ShedMode::Defer,
+        },
+        defer_sleep: Duration::from_millis(values.number("dynamic", "alerter_defer_sleep_ms")),
+        audit: match values.text("dynamic", "audit").as_str() {
+            "all" => alerter::AuditScope::All,
+            "sample" => alerter::AuditScope::Sample(narrow(values.number("dynamic", "audit_sample_every"))),
+            _ => alerter::AuditScope::Matched,
+        },
+        reload_interval: Duration::from_secs(values.number("dynamic", "cache_reload_interval")),
+        ..alerter::Settings::default()
+    })
+}
+
+fn moog_settings(values: &Values) -> Result<forward::Settings, ConfigError> {
+    let url = values.text("moog", "webhook_url");
+    if !url.is_empty() {
+        forward::check_url(&url).map_err(|why| ConfigError(format!("`webhook_url` in [moog]: {why}")))?;
+    }
+    Ok(forward::Settings {
+        url,
+        api_key: forward::ApiKey::new(values.text("moog", "api_key")),
+        agent_location: values.text("moog", "agent_location"),
+        rate_limit: Some(narrow(values.number("dynamic", "moog_rate_limit"))).filter(|limit| *limit > 0),
+        rate_period: Duration::from_secs(values.number("dynamic", "moog_rate_period")),
+        retry_base: Duration::from_millis(values.number("dynamic", "moog_retry_base_ms")),
+        retry_cap: Duration::from_secs(values.number("dynamic", "moog_retry_cap_seconds")),
+        max_tries: narrow(values.number("dynamic", "moog_max_retries")),
+        timeout: Duration::from_secs(values.number("dynamic", "moog_timeout_seconds")),
+        concurrency: size(values.number("dynamic", "moog_concurrency")),
+    })
+}
+
+/// `UTC`, `Z`, `+01:00`, `-0530`; empty for the system's zone.
+fn device_zone(text: &str) -> Result<Option<FixedOffset>, ConfigError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let text = if text.eq_ignore_ascii_case("utc") || text.eq_ignore_ascii_case("z") { "+00:00" } else { text };
+    text.parse().map(Some).map_err(|_| {
+        ConfigError(format!("`device_zone` in [syslog] is `{text}`, but must be an offset such as `+01:00`, or `UTC`, or empty for this system's zone"))
+    })
+}
+
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,1 +1,65 @@
-//! forward
+//! From the outboxes to the receivers: one task for each target.
+//!
+//! The way of one alert: it is leased from its target's outbox, waits for its turn under the rate limit, and is handed
+//! to the [`Target`], several at once. What the target answers decides:
+//!
+//! * taken (2xx): the alert is acked, and the answer noted in the event's story;
+//! * not now (429, 5xx, 408, time-outs, connection errors): it is released with a delay and comes again, up to
+//!   `max_tries` times. Nobody waits for it meanwhile: the worker holds no sleeping alert;
+//! * refused (any other answer), or tried too often: it goes to `dlq.forwarder` with the answer, then it is acked.
+//!
+//! Nothing is acked before the receiver or the dead letter queue has it, so a crash at any moment sends an alert twice
+//! at most; receivers tell by `signature` and by the event's id in `custom_info`. Targets are dumb: limit, tries and
+//! accounting are the worker's. The place of a circuit breaker is in `worker`, before the lease.
+
+mod client;
+mod limit;
+mod moogsoft;
+mod retry;
+mod settings;
+mod target;
+mod worker;
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use client::{check_url, public_address};
+pub use moogsoft::Moogsoft;
+pub use settings::{ApiKey, Settings};
+pub use target::{DeliveryError, FailureReason, Target};
+
+use crate::clock::Clock;
+use crate::live::Live;
+use crate::model::{Alert, DeadLetter};
+use crate::queue::Queue;
+use crate::store::AuditLog;
+use crate::telemetry::TargetHandle;
+
+/// What the forwarder of one target works with.
+pub struct ForwarderParts {
+    /// Alerts waiting for the target.
+    pub outbox: Queue<Alert>,
+    /// Where alerts go that the target will not take (`dlq.forwarder`).
+    pub dead: Queue<DeadLetter>,
+    /// The receiver.
+    pub target: Arc<dyn Target>,
+    /// What may change while it runs.
+    pub settings: Live<Settings>,
+    /// Keeps what receivers said.
+    pub audit: Arc<dyn AuditLog>,
+    /// The target's line on the board.
+    pub board: TargetHandle,
+    /// The wall clock.
+    pub clock: Clock,
+}
+
+/// Starts the forwarder of one target. When `stop` is cancelled it leases no more, gives deliveries under way five
+/// seconds to end, and the task ends; what was not answered by then comes again after the next start.
+pub fn start(parts: ForwarderParts, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(worker::run(parts, stop))
+}
+
+#[cfg(test)]
+mod tests;

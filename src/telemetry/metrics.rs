@@ -106,3 +106,24 @@ fn describe() {
         }
     }
 }
+
+/// The reference page, as Markdown.
+pub fn reference() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n`GET /metrics` answers in the Prometheus text format on both HTTP ports. Counters start at zero with each process.\n\
+         For each source, received = committed + dropped; committed = processed + still queued.\n\n\
+         This page is made from the table in `src/telemetry/metrics.rs` by `muttd metrics-reference`.\n\n\
+         | name | kind | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for metric in ALL {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels = metric.labels.split(',').filter(|label| !label.is_empty()).map(|label| format!("`{label}`"));
+        let labels = labels.collect::<Vec<_>>().join(", ");
+        page.push_str(&format!("| `{}` | {kind} | {labels} | {} |\n", metric.name, metric.help));
+    }
+    page
+}

@@ -1,6 +1,7 @@
 //! What we log and count, and where it goes: metrics for machines, boards and rates for the pages.
 
 mod listeners;
+pub mod logs;
 pub mod metrics;
 mod rates;
 mod targets;

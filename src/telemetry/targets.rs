@@ -65,6 +65,18 @@ impl TargetBoard {
 }
 
 impl TargetHandle {
+    /// Where the target is now; its address may change at run time.
+    pub fn set_address(&self, address: String) {
+        self.status.lock().address = address;
+    }
+
+    /// Nothing is sent, and why: something is not configured. Not counted as a failure of the target.
+    pub fn waiting(&self, at: Timestamp, why: &str) {
+        let mut status = self.status.lock();
+        status.up = None;
+        status.last_error = Some((at, why.to_owned()));
+    }
+
     /// The target took an alert.
     pub fn delivered(&self, at: Timestamp) {
         let mut status = self.status.lock();

@@ -1,0 +1,67 @@
+//! `muttd serve`: run the appliance until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{App, Greeting};
+use crate::config::Config;
+use crate::telemetry::logs;
+
+/// Arguments of `muttd serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Directory that holds everything the appliance writes; made if missing.
+    #[arg(long, value_name = "DIR", env = "MUTTD_DATA")]
+    data: PathBuf,
+    /// Configuration file; without it DIR/muttd.toml is read if there.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs until SIGTERM or SIGINT; SIGHUP reloads.
+pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    // Signals first: one that comes while starting must not kill half a start.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let config = Config::load(&args.data, args.config.as_deref())?;
+    let log_control = logs::init(&config.log_filter, config.log_format)?;
+    let (app, greeting) = App::start(config).await.context("cannot start")?;
+    show(&greeting);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => match Config::load(&args.data, args.config.as_deref()) {
+                Ok(config) => {
+                    if let Err(error) = log_control.set_filter(&config.log_filter) {
+                        tracing::error!("Log filter kept: {error}");
+                    }
+                    app.reload(config);
+                }
+                Err(error) => tracing::error!("Configuration kept as it was: {error}"),
+            },
+        }
+    }
+    tracing::info!("Stopping: no more input is taken, what is under way is finished");
+    app.stop().await;
+    tracing::info!("Stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what is shown only once: to the terminal, never to the log.
+pub fn show(greeting: &Greeting) {
+    if let Some(login) = &greeting.first_login {
+        println!("First start. Log in to the web UI as `{}` with the password {}", login.user, login.password);
+        println!("It is shown only now.");
+    }
+    if let Some((ingest, admin)) = &greeting.fresh_keys {
+        println!("API keys made and kept in {}:", greeting.secrets_file.display());
+        println!("  ingest {ingest}");
+        println!("  admin  {admin}");
+    }
+}

@@ -1,0 +1,170 @@
+//! Moogsoft: one alert is one POST of one JSON object to a webhook, with `Authorization: Bearer`.
+//!
+//! Severity: Moogsoft counts upwards from 0 clear over 1 indeterminate, 2 warning, 3 minor, 4 major to 5 critical.
+//! Syslog's emergency, alert and critical become critical, error major, warning minor, notice warning, and
+//! informational and debug indeterminate; nothing becomes clear, since no event says that an earlier one is over.
+//! An event without a severity is a warning: a rule wanted it forwarded, so it is no mere information.
+
+use async_trait::async_trait;
+use reqwest::{Client, RequestBuilder, Url};
+use serde_json::{Value, json};
+
+use super::client::{new_client, no_answer, parse_url, verdict};
+use super::{DeliveryError, FailureReason, Settings, Target, public_address};
+use crate::clock::Clock;
+use crate::live::Live;
+use crate::model::{Alert, Cause, Event, Severity, TargetName, alert_json};
+
+/// What Moogsoft's warning is.
+const WARNING: u8 = 2;
+
+/// A Moogsoft webhook; its URL and key are taken from the settings with each request.
+pub struct Moogsoft {
+    name: TargetName,
+    client: Client,
+    settings: Live<Settings>,
+    clock: Clock,
+}
+
+impl Moogsoft {
+    /// A target of this name; the error says why no HTTP client can be made.
+    pub fn new(name: TargetName, settings: Live<Settings>, clock: Clock) -> Result<Self, String> {
+        Ok(Self { name, client: new_client()?, settings, clock })
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<String, DeliveryError> {
+        let settings = self.settings.get();
+        let mut request = request.timeout(settings.timeout);
+        if !settings.api_key.is_empty() {
+            request = request.bearer_auth(settings.api_key.reveal());
+        }
+        verdict(request.send().await.map_err(no_answer)?, self.clock.now()).await
+    }
+
+    fn url(&self) -> Result<Url, DeliveryError> {
+        parse_url(&self.settings.get().url).map_err(|why| DeliveryError::Retry {
+            reason: FailureReason::Internal,
+            answer: why,
+            after: None,
+        })
+    }
+}
+
+#[async_trait]
+impl Target for Moogsoft {
+    fn name(&self) -> &TargetName {
+        &self.name
+    }
+
+    fn address(&self) -> String {
+        public_address(&self.settings.get().url)
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let settings = self.settings.get();
+        if settings.url.trim().is_empty() {
+            return Err("no URL configured".to_owned());
+        }
+        parse_url(&settings.url).map(|_| ())
+    }
+
+    async fn deliver(&self, alert: &Alert) -> Result<String, DeliveryError> {
+        let body = payload(alert, &self.settings.get().agent_location);
+        self.send(self.client.post(self.url()?).json(&body)).await
+    }
+
+    async fn probe(&self) -> Result<(), DeliveryError> {
+        match self.send(self.client.head(self.url()?)).await {
+            Ok(_) => Ok(()),
+            // A webhook that answers "not by HEAD" (405, 404) is there all the same.
+            Err(DeliveryError::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The event as Moogsoft's webhook takes it.
+fn payload(alert: &Alert, agent_location: &str) -> Value {
+    let event = &alert.event;
+    json!({
+        "signature": alert.key(),
+        "source_id": event.hostname,
+        "external_id": event.correlation(),
+        "manager": "MUTT",
+        "source": event.hostname,
+        "class": alert.team.as_str(),
+        "agent": "muttd",
+        "agent_location": agent_location,
+        "type": kind(alert),
+        "severity": severity(event.severity),
+        "description": event.message,
+        // Seconds since the epoch, as text: the form that the vendor's examples have.
+        "agent_time": event.event_time().as_seconds().to_string(),
+        "custom_info": alert_json(alert),
+    })
+}
+
+/// What kind of event it is: the most specific name the sender gave it.
+fn kind(alert: &Alert) -> String {
+    let event: &Event = &alert.event;
+    match (&alert.cause, &event.trap) {
+        (Cause::Unmatched { .. }, _) => "unhandled".to_owned(),
+        (_, Some(trap)) => trap.oid.to_string(),
+        _ => {
+            let name = event.msg_id.clone().or_else(|| event.app_name.clone());
+            name.unwrap_or_else(|| event.source.protocol.name().to_owned())
+        }
+    }
+}
+
+fn severity(severity: Option<Severity>) -> u8 {
+    match severity.map(Severity::number) {
+        Some(0..=2) => 5,
+        Some(3) => 4,
+        Some(4) => 3,
+        Some(5) => 2,
+        Some(_) => 1,
+        None => WARNING,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::tests::alert;
+
+    #[test]
+    fn severities_are_turned_round() {
+        let check = |number: Option<u8>, expected| assert_eq!(severity(number.and_then(Severity::new)), expected);
+        for (number, expected) in [(0, 5), (1, 5), (2, 5), (3, 4), (4, 3), (5, 2), (6, 1), (7, 1)] {
+            check(Some(number), expected);
+        }
+        check(None, 2);
+    }
+
+    #[test]
+    fn the_payload_has_every_member_that_moogsoft_reads() {
+        let mut alert = alert("link down");
+        alert.event.correlation_id = Some("abc".into());
+        alert.event.severity = Severity::new(3);
+        alert.event.app_name = Some("LINK-3-UPDOWN".into());
+        let mut body = payload(&alert, "Rack 4");
+        let custom = body.as_object_mut().and_then(|members| members.remove("custom_info")).expect("custom_info");
+        assert_eq!(
+            body,
+            json!({
+                "signature": "sw1:rule:7", "source_id": "sw1", "external_id": "abc", "manager": "MUTT",
+                "source": "sw1", "class": "NETO", "agent": "muttd", "agent_location": "Rack 4",
+                "type": "LINK-3-UPDOWN", "severity": 4, "description": "link down", "agent_time": "1800000000",
+            })
+        );
+        assert_eq!((&custom["id"], &custom["rule_id"]), (&json!(alert.event.id.to_string()), &json!(7)));
+    }
+
+    #[test]
+    fn the_correlation_id_is_the_events_own_id_if_none_was_sent() {
+        let alert = alert("link down");
+        assert_eq!(payload(&alert, "")["external_id"], json!(alert.event.id.to_string()));
+        assert_eq!(payload(&alert, "")["type"], "syslog_udp");
+    }
+}

@@ -1,0 +1,384 @@
+//! The forwarder against a real HTTP receiver and against a target that answers as told.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::live::{LiveSender, live};
+use crate::model::{
+    Cause, DeliveryNote, DeliveryOutcome, Environment, Event, EventId, EventIds, Handling, Judged, Protocol, RuleId,
+    Source, TargetName, Team, Timestamp,
+};
+use crate::queue::{Backend, MemoryBackend, Record};
+use crate::store::{EventPage, EventQuery, StoreError, StoreResult};
+use crate::telemetry::TargetBoard;
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// An alert with an id of its own.
+pub(super) fn alert(message: &str) -> Alert {
+    static IDS: std::sync::OnceLock<EventIds> = std::sync::OnceLock::new();
+    let source = Source { protocol: Protocol::SyslogUdp, peer: [192, 0, 2, 1].into() };
+    let mut event = Event::new(IDS.get_or_init(|| EventIds::new(5)).next(NOW), NOW, source);
+    event.hostname = "sw1".into();
+    event.message = message.into();
+    let team = Team::new("NETO").expect("a team");
+    let (environment, handling) = (Environment::Prod, Handling::PageOnly);
+    Alert { event, cause: Cause::Rule(RuleId(7)), environment, handling, team }
+}
+
+/// Keeps the notes.
+#[derive(Default)]
+struct Notes(Mutex<Vec<DeliveryNote>>);
+
+#[async_trait]
+impl AuditLog for Notes {
+    async fn record(&self, _: Vec<Judged>) -> StoreResult<()> {
+        Ok(())
+    }
+
+    async fn note_deliveries(&self, notes: Vec<DeliveryNote>) -> StoreResult<()> {
+        self.0.lock().extend(notes);
+        Ok(())
+    }
+
+    async fn search(&self, _: &EventQuery) -> StoreResult<EventPage> {
+        Err(StoreError::Invalid("not searched in these tests".into()))
+    }
+
+    async fn get(&self, _: EventId) -> StoreResult<Option<Judged>> {
+        Ok(None)
+    }
+
+    async fn deliveries(&self, _: EventId) -> StoreResult<Vec<DeliveryNote>> {
+        Ok(self.0.lock().clone())
+    }
+
+    async fn approximate_rows(&self) -> StoreResult<u64> {
+        Ok(0)
+    }
+}
+
+fn moogsoft() -> TargetName {
+    TargetName::new("moogsoft").expect("a target")
+}
+
+/// Answers by message: `refuse`, `panic`, `once` (fails once), `never`; anything else is taken.
+struct Told {
+    name: TargetName,
+    calls: Mutex<Vec<(String, tokio::time::Instant)>>,
+    ready: Mutex<Result<(), String>>,
+}
+
+#[async_trait]
+impl Target for Told {
+    fn name(&self) -> &TargetName {
+        &self.name
+    }
+
+    fn address(&self) -> String {
+        "http://told".into()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.ready.lock().clone()
+    }
+
+    async fn deliver(&self, alert: &Alert) -> Result<String, DeliveryError> {
+        let message = alert.event.message.clone();
+        let before = self.calls.lock().iter().filter(|(called, _)| *called == message).count();
+        self.calls.lock().push((message.clone(), tokio::time::Instant::now()));
+        let retry = |after| {
+            let answer = "503 Service Unavailable".to_owned();
+            Err(DeliveryError::Retry { reason: FailureReason::ServerError, answer, after })
+        };
+        match message.as_str() {
+            "refuse" => {
+                let answer = "422 Unprocessable: no such class".to_owned();
+                Err(DeliveryError::Refused { reason: FailureReason::Rejected, answer })
+            }
+            "panic" => panic!("as asked for"),
+            "never" => retry(None),
+            "once" if before == 0 => retry(Some(Duration::from_secs(600))),
+            _ => Ok("200 OK".into()),
+        }
+    }
+
+    async fn probe(&self) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+}
+
+struct House {
+    backend: Arc<MemoryBackend>,
+    outbox: Queue<Alert>,
+    dead: Queue<DeadLetter>,
+    notes: Arc<Notes>,
+    board: TargetBoard,
+    settings: LiveSender<Settings>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl House {
+    fn start(settings: Settings, target: impl FnOnce(Live<Settings>) -> Arc<dyn Target>) -> Self {
+        let (sender, settings) = live(settings);
+        let backend = Arc::new(MemoryBackend::new("outbox"));
+        let outbox = Queue::of_singles("outbox.moogsoft", Arc::clone(&backend) as _);
+        let dead = Queue::of_singles("dlq.forwarder", Arc::new(MemoryBackend::new("dlq.forwarder")));
+        let notes = Arc::new(Notes::default());
+        let board = TargetBoard::default();
+        let stop = CancellationToken::new();
+        let parts = ForwarderParts {
+            outbox: outbox.clone(),
+            dead: dead.clone(),
+            target: target(settings.clone()),
+            settings,
+            audit: Arc::clone(&notes) as _,
+            board: board.register(moogsoft(), String::new()),
+            clock: Clock::fixed(NOW),
+        };
+        let task = start(parts, stop.clone());
+        Self { backend, outbox, dead, notes, board, settings: sender, stop, task }
+    }
+
+    fn told(settings: Settings) -> (Self, Arc<Told>) {
+        let told = Arc::new(Told { name: moogsoft(), calls: Mutex::default(), ready: Mutex::new(Ok(())) });
+        (Self::start(settings, |_| Arc::clone(&told) as _), told)
+    }
+
+    async fn append(&self, messages: &[&str]) {
+        let alerts: Vec<Alert> = messages.iter().map(|message| alert(message)).collect();
+        self.outbox.append(&alerts).await.expect("room");
+    }
+
+    /// Waits until the outbox is empty, then stops.
+    async fn run_dry(mut self) -> Self {
+        let drained = async {
+            while self.outbox.depth().items > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(100_000), drained).await.expect("the outbox drains");
+        self.stop.cancel();
+        (&mut self.task).await.expect("the forwarder ends well");
+        self
+    }
+
+    async fn letters(&self) -> Vec<DeadLetter> {
+        let records = self.dead.peek(0, 100).await.expect("an open queue");
+        records.into_iter().flat_map(|record| record.items.expect("letters")).collect()
+    }
+
+    fn outcomes(&self) -> Vec<(u32, DeliveryOutcome)> {
+        self.notes.0.lock().iter().map(|note| (note.attempt, note.outcome)).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_alert_is_a_dead_letter_at_once() {
+    let (house, told) = House::told(Settings::default());
+    house.append(&["refuse"]).await;
+    let house = house.run_dry().await;
+    assert_eq!(told.calls.lock().len(), 1);
+    let letters = house.letters().await;
+    assert_eq!((letters[0].origin.as_str(), letters[0].attempts), ("moogsoft", 1));
+    assert_eq!(letters[0].reason, "422 Unprocessable: no such class");
+    let alert: Alert = postcard::from_bytes(&letters[0].payload).expect("an alert");
+    assert_eq!((alert.event.message.as_str(), Some(alert.event.id)), ("refuse", letters[0].event_id));
+    assert_eq!(house.outcomes(), [(1, DeliveryOutcome::DeadLettered)]);
+    assert_eq!(house.board.status()[0].dead, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_too_often_is_a_dead_letter_with_the_last_answer() {
+    let (house, told) = House::told(Settings { max_tries: 3, ..Settings::default() });
+    house.append(&["never", "panic"]).await;
+    let house = house.run_dry().await;
+    assert_eq!(told.calls.lock().len(), 6);
+    let mut reasons: Vec<String> = house.letters().await.into_iter().map(|letter| letter.reason).collect();
+    reasons.sort();
+    assert_eq!(reasons[0], "given up after 3 tries; the last answer: 503 Service Unavailable");
+    assert!(reasons[1].contains("the target failed"), "{reasons:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_retry_holds_nobody_up() {
+    let (house, told) = House::told(Settings { concurrency: 1, rate_limit: None, ..Settings::default() });
+    house.append(&["once", "a", "b", "c"]).await;
+    let began = tokio::time::Instant::now();
+    let house = house.run_dry().await;
+    let calls = told.calls.lock().clone();
+    let order: Vec<&str> = calls.iter().map(|(message, _)| message.as_str()).collect();
+    assert_eq!(order, ["once", "a", "b", "c", "once"]);
+    assert!(calls[3].1 - began < Duration::from_secs(60), "the others did not wait");
+    assert!(calls[4].1 - began >= Duration::from_secs(600), "the receiver's Retry-After was honoured");
+    assert_eq!(house.letters().await, []);
+    assert_eq!(house.outcomes().last(), Some(&(2, DeliveryOutcome::Delivered)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn alerts_wait_until_the_target_is_configured() {
+    let (house, told) = House::told(Settings::default());
+    *told.ready.lock() = Err("no URL configured".into());
+    house.settings.set(Settings::default());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    house.append(&["a"]).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let status = house.board.status().remove(0);
+    assert_eq!(status.last_error.map(|(_, why)| why).as_deref(), Some("no URL configured"));
+    assert_eq!((house.outbox.depth().items, told.calls.lock().len()), (1, 0));
+    *told.ready.lock() = Ok(());
+    house.settings.set(Settings::default());
+    let house = house.run_dry().await;
+    assert_eq!(house.outcomes(), [(1, DeliveryOutcome::Delivered)]);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_alert_are_a_dead_letter() {
+    let (house, told) = House::told(Settings::default());
+    let record = Record { items: 1, payload: vec![9, 9] };
+    house.backend.append(vec![record]).await.expect("room");
+    house.append(&["a"]).await;
+    let house = house.run_dry().await;
+    assert_eq!(told.calls.lock().len(), 1);
+    let letters = house.letters().await;
+    assert_eq!((letters[0].payload.as_slice(), letters[0].event_id), ([9, 9].as_slice(), None));
+}
+
+/// What a receiver was sent.
+#[derive(Debug, Clone)]
+struct Seen {
+    headers: HeaderMap,
+    body: serde_json::Value,
+}
+
+/// A receiver that answers with `status`, `headers` and a body.
+async fn receiver(
+    status: StatusCode,
+    headers: Vec<(&'static str, &'static str)>,
+    body: String,
+) -> (SocketAddr, Arc<Mutex<Vec<Seen>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&seen);
+    let answer = move |sent: HeaderMap, bytes: Bytes| {
+        let body_sent = serde_json::from_slice(&bytes).unwrap_or_default();
+        kept.lock().push(Seen { headers: sent, body: body_sent });
+        let mut response = (status, body.clone()).into_response();
+        for (name, value) in &headers {
+            response.headers_mut().insert(*name, value.parse().expect("a header value"));
+        }
+        async move { response }
+    };
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let address = listener.local_addr().expect("a bound port");
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    (address, seen)
+}
+
+fn target(url: String) -> Moogsoft {
+    let settings =
+        Settings { url, api_key: ApiKey::new("k3y"), timeout: Duration::from_secs(5), ..Settings::default() };
+    Moogsoft::new(moogsoft(), Live::constant(settings), Clock::fixed(NOW)).expect("a client")
+}
+
+async fn check(
+    status: u16,
+    headers: Vec<(&'static str, &'static str)>,
+    body: &str,
+    expected: Result<&str, DeliveryError>,
+) {
+    let status = StatusCode::from_u16(status).expect("a status");
+    let (address, seen) = receiver(status, headers, body.to_owned()).await;
+    let answered = target(format!("http://{address}/events/s3cret")).deliver(&alert("link down")).await;
+    assert_eq!(answered, expected.map(str::to_owned));
+    let seen = seen.lock().clone();
+    assert_eq!(seen.len(), 1, "redirects are not followed");
+    assert_eq!(seen[0].headers["authorization"], "Bearer k3y");
+    assert_eq!(seen[0].headers["content-type"], "application/json");
+    assert_eq!(seen[0].body["signature"], "sw1:rule:7");
+}
+
+#[tokio::test]
+async fn answers_are_told_apart() {
+    let retry = |reason, answer: &str, seconds: Option<u64>| {
+        Err(DeliveryError::Retry { reason, answer: answer.into(), after: seconds.map(Duration::from_secs) })
+    };
+    let refused = |answer: &str| Err(DeliveryError::Refused { reason: FailureReason::Rejected, answer: answer.into() });
+    check(200, vec![], "", Ok("200 OK")).await;
+    check(202, vec![], "queued\n  well", Ok("202 Accepted: queued well")).await;
+    check(204, vec![], "", Ok("204 No Content")).await;
+    let slow_down = retry(FailureReason::RateLimited, "429 Too Many Requests", Some(30));
+    check(429, vec![("retry-after", "30")], "", slow_down).await;
+    check(503, vec![], "", retry(FailureReason::ServerError, "503 Service Unavailable", None)).await;
+    check(408, vec![], "", retry(FailureReason::ServerError, "408 Request Timeout", None)).await;
+    check(400, vec![], "bad class", refused("400 Bad Request: bad class")).await;
+    check(302, vec![("location", "/elsewhere")], "", refused("302 Found")).await;
+}
+
+#[tokio::test]
+async fn only_the_start_of_an_answer_is_read() {
+    let (address, _) = receiver(StatusCode::BAD_REQUEST, vec![], "x".repeat(1 << 20)).await;
+    let answered = target(format!("http://{address}/")).deliver(&alert("link down")).await;
+    let Err(DeliveryError::Refused { answer, .. }) = answered else { panic!("refused, not {answered:?}") };
+    assert!(answer.len() < 5_000, "{}", answer.len());
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_not_there_is_tried_again_and_its_url_is_not_told() {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("a bound port");
+    drop(listener);
+    let target = target(format!("http://{address}/events/s3cret"));
+    let answered = target.deliver(&alert("link down")).await;
+    let Err(DeliveryError::Retry { reason, answer, .. }) = answered else { panic!("retry, not {answered:?}") };
+    assert_eq!(reason, FailureReason::Connection);
+    assert!(!answer.contains("s3cret"), "{answer}");
+    assert!(target.probe().await.is_err());
+}
+
+#[tokio::test]
+async fn a_receiver_that_does_not_answer_in_time_is_tried_again() {
+    // Bound and never accepted: the kernel takes the connection, nobody answers.
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("a bound port"));
+    let settings = Settings { url, timeout: Duration::from_millis(50), ..Settings::default() };
+    let target = Moogsoft::new(moogsoft(), Live::constant(settings), Clock::fixed(NOW)).expect("a client");
+    let answered = target.deliver(&alert("link down")).await;
+    assert!(matches!(answered, Err(DeliveryError::Retry { reason: FailureReason::Timeout, .. })), "{answered:?}");
+}
+
+#[tokio::test]
+async fn a_probe_takes_any_answer_but_a_server_error_as_life() {
+    for (status, alive) in [(200, true), (405, true), (404, true), (500, false), (503, false)] {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let (address, _) = receiver(status, vec![], String::new()).await;
+        assert_eq!(target(format!("http://{address}/")).probe().await.is_ok(), alive, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_url_and_key_take_effect_at_once() {
+    let (address, seen) = receiver(StatusCode::OK, vec![], String::new()).await;
+    let house = House::start(Settings::default(), |settings| {
+        Arc::new(Moogsoft::new(moogsoft(), settings, Clock::fixed(NOW)).expect("a client"))
+    });
+    house.append(&["a", "b"]).await;
+    let url = format!("http://{address}/events");
+    house.settings.set(Settings { url, api_key: ApiKey::new("n3w"), ..Settings::default() });
+    let house = house.run_dry().await;
+    let seen = seen.lock().clone();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0].headers["authorization"], "Bearer n3w");
+    assert_eq!(house.board.status()[0].delivered, 2);
+    assert_eq!(house.board.status()[0].address, format!("http://{address}"));
+}
