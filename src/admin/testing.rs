@@ -28,7 +28,6 @@ pub(crate) struct TestAdmin {
     pub stores: Stores,
     pub queues: Queues,
     pub clock: Clock,
-    pub targets: TargetBoard,
     _dir: TempDir,
 }
 
@@ -46,12 +45,11 @@ impl TestAdmin {
         syslog.count_received(10);
         syslog.count_kernel_drops(3);
         listeners.register("snmp", ListenerState::Failed("port 1162 is taken by snmptrapd; stop it".into()));
-        let targets = TargetBoard::default();
         let admin = Admin::new(AdminParts {
             stores: stores.clone(),
             queues: queues.clone(),
             listeners,
-            targets: targets.clone(),
+            targets: TargetBoard::default(),
             rates: Rates::new(clock.clone()),
             clock: clock.clone(),
             secrets: Live::constant(AdminSecrets {
@@ -61,7 +59,7 @@ impl TestAdmin {
             data_dir: dir.path().to_owned(),
             started: Instant::now(),
         });
-        Self { admin, stores, queues, clock, targets, _dir: dir }
+        Self { admin, stores, queues, clock, _dir: dir }
     }
 }
 

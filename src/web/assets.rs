@@ -48,7 +48,11 @@ pub(super) fn router() -> Router<Web> {
     Router::new().route("/static/{hash}/{name}", get(file)).route("/favicon.ico", get(icon))
 }
 
-async fn file(State(web): State<Web>, headers: HeaderMap, path: Option<Path<(String, String)>>) -> Result<Response, Fault> {
+async fn file(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    path: Option<Path<(String, String)>>,
+) -> Result<Response, Fault> {
     let Some(Path((hash, name))) = path else { return Err(unknown_path().await) };
     let (kind, content) = match name.as_str() {
         "muttd.css" => ("text/css; charset=utf-8", CSS),

@@ -56,9 +56,9 @@ async fn ready(State(probes): State<Probes>) -> Response {
 }
 
 pub(super) fn readiness_json(readiness: &Readiness) -> Value {
-    let checks = readiness.checks.iter().map(|check| {
-        json!({"name": check.name, "status": if check.ok { "ok" } else { "failed" }, "detail": check.detail})
-    });
+    let checks = readiness.checks.iter().map(
+        |check| json!({"name": check.name, "status": if check.ok { "ok" } else { "failed" }, "detail": check.detail}),
+    );
     json!({
         "status": if readiness.ready { "ready" } else { "not_ready" },
         "version": VERSION,

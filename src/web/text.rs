@@ -6,16 +6,49 @@ use std::time::Duration;
 
 use crate::model::Timestamp;
 
-/// Text from outside for a page: control characters as their pictures, characters that turn or hide text as their
-/// code. Escaping for HTML is the template's work.
+/// The names of the control characters from 0 to 31 (ASCII, RFC 20 section 4). Their pictures in Unicode would be
+/// shorter, but many fonts lack them and show all of them as the same empty box.
+const CONTROL_NAMES: [&str; 32] = [
+    "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "BEL", "BS", "TAB", "LF", "VT", "FF", "CR", "SO", "SI", "DLE",
+    "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS", "US",
+];
+
+/// Text from outside for a page: control characters by name, characters that turn or hide text by code. Escaping for
+/// HTML is the template's work.
 pub(super) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '\u{7f}' => out.push('\u{2421}'),
-            '\0'..='\u{1f}' => out.push(char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}')),
-            // C1 controls; soft hyphen; zero-width and direction marks; line separators; invisible operators; BOM; tags.
-            '\u{80}'..='\u{9f}'
+        push_visible(&mut out, c);
+    }
+    out
+}
+
+/// The same, but line breaks stay what they are: for text in a box of its own.
+pub(super) fn visible_lines(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' { out.push(c) } else { push_visible(&mut out, c) }
+    }
+    out
+}
+
+fn push_visible(out: &mut String, c: char) {
+    let code = u32::from(c);
+    let name = usize::try_from(code).ok().and_then(|code| CONTROL_NAMES.get(code));
+    if let Some(name) = name {
+        let _ = write!(out, "<{name}>");
+    } else if is_invisible(c) {
+        let _ = write!(out, "<U+{code:04X}>");
+    } else {
+        out.push(c);
+    }
+}
+
+/// DEL and C1 controls; soft hyphen; zero-width and direction marks; line separators; invisible operators; BOM; tags.
+const fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{7f}'..='\u{9f}'
             | '\u{ad}'
             | '\u{61c}'
             | '\u{180e}'
@@ -23,18 +56,8 @@ pub(super) fn visible(text: &str) -> String {
             | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
             | '\u{feff}'
-            | '\u{e0000}'..='\u{e007f}' => {
-                let _ = write!(out, "<U+{:04X}>", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// The same, with line breaks also kept as such: for text in a box of its own.
-pub(super) fn visible_lines(text: &str) -> String {
-    visible(text).replace('\u{240a}', "\u{240a}\n")
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// The start of a text.
@@ -128,10 +151,10 @@ mod tests {
 
     #[test]
     fn nothing_from_outside_stays_invisible() {
-        assert_eq!(visible("a\0b\tc\x1b[31m\x7f"), "a\u{2400}b\u{2409}c\u{241b}[31m\u{2421}");
-        assert_eq!(visible("\u{202e}evil\u{85}"), "<U+202E>evil<U+0085>");
+        assert_eq!(visible("a\0b\tc\x1b[31m\x7f"), "a<NUL>b<TAB>c<ESC>[31m<U+007F>");
+        assert_eq!(visible("\u{202e}evil\u{85}\n"), "<U+202E>evil<U+0085><LF>");
         assert_eq!(visible("plain caf\u{e9} \u{1f600}"), "plain caf\u{e9} \u{1f600}");
-        assert_eq!(visible_lines("a\nb"), "a\u{240a}\nb");
+        assert_eq!(visible_lines("a\r\nb"), "a<CR>\nb");
     }
 
     #[test]

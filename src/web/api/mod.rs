@@ -26,17 +26,11 @@ pub(super) fn router(web: Web) -> Router<Web> {
     Router::new()
         .route("/rules", get(rules::list).post(rules::create))
         .route("/rules/test", post(rules::test))
-        .route(
-            "/rules/{id}",
-            get(rules::show).put(rules::replace).patch(rules::change).delete(rules::remove),
-        )
+        .route("/rules/{id}", get(rules::show).put(rules::replace).patch(rules::change).delete(rules::remove))
         .route("/dev-hosts", get(inventory::dev_hosts).post(inventory::add_dev_host))
         .route("/dev-hosts/{hostname}", get(inventory::dev_host).delete(inventory::remove_dev_host))
         .route("/teams", get(inventory::teams).post(inventory::add_team))
-        .route(
-            "/teams/{hostname}",
-            get(inventory::team).put(inventory::change_team).delete(inventory::remove_team),
-        )
+        .route("/teams/{hostname}", get(inventory::team).put(inventory::change_team).delete(inventory::remove_team))
         .route("/events", get(events::search))
         .route("/events/{id}", get(events::show))
         .route("/audit-logs", get(events::audit_logs))

@@ -44,9 +44,10 @@ pub(super) async fn version() -> Json<Value> {
 pub(super) async fn status(State(web): State<Web>) -> Answer<Json<Value>> {
     let overview = web.admin.overview().await;
     let readiness = web.admin.readiness().await;
-    let queues = overview.queues.iter().map(
-        |line| json!({"name": line.name, "items": line.depth.items, "bytes": line.depth.bytes}),
-    );
+    let queues = overview
+        .queues
+        .iter()
+        .map(|line| json!({"name": line.name, "items": line.depth.items, "bytes": line.depth.bytes}));
     Ok(Json(json!({
         "version": VERSION,
         "uptime_seconds": overview.uptime.as_secs(),

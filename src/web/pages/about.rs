@@ -64,9 +64,16 @@ fn recipe(listener: &ListenerStatus, host: &str) -> Option<Recipe> {
     let ListenerState::Listening(address) = listener.state else { return None };
     let port = address.port();
     let (title, command) = match listener.name {
-        "syslog_udp" => ("Syslog over UDP", format!("logger -n {host} -P {port} -d --rfc5424 \"test from $(hostname)\"")),
-        "syslog_tcp" => ("Syslog over TCP", format!("logger -n {host} -P {port} -T --rfc5424 \"test from $(hostname)\"")),
-        "snmp" => ("SNMP traps and informs", format!("snmptrap -v 2c -c COMMUNITY {}:{port} '' 1.3.6.1.6.3.1.1.5.3 ifIndex.1 i 1", bracketed(host))),
+        "syslog_udp" => {
+            ("Syslog over UDP", format!("logger -n {host} -P {port} -d --rfc5424 \"test from $(hostname)\""))
+        }
+        "syslog_tcp" => {
+            ("Syslog over TCP", format!("logger -n {host} -P {port} -T --rfc5424 \"test from $(hostname)\""))
+        }
+        "snmp" => (
+            "SNMP traps and informs",
+            format!("snmptrap -v 2c -c COMMUNITY {}:{port} '' 1.3.6.1.6.3.1.1.5.3 ifIndex.1 i 1", bracketed(host)),
+        ),
         "ingest_http" => (
             "JSON over HTTP",
             format!(

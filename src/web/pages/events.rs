@@ -119,7 +119,6 @@ pub(super) struct ExplainedView {
 #[template(path = "event.html")]
 struct EventPage {
     frame: Frame,
-    id: String,
     host: String,
     host_query: String,
     message: String,
@@ -154,7 +153,6 @@ fn event_page(frame: Frame, story: &EventStory) -> EventPage {
     let why = story.explained.iter().find(|told| Some(told.rule.id) == winner && told.matched);
     EventPage {
         frame,
-        id: event.id.to_string(),
         host: visible(&event.hostname),
         host_query: url_encode(&event.hostname),
         message: visible_lines(&event.message),

@@ -143,9 +143,7 @@ pub(super) async fn set_up(
     }
     let token = fields.text("token");
     let outcome = match checked_new_password(&fields) {
-        Ok(password) => {
-            web.admin.redeem_setup_token(&token, password, &correlation.0).await.map_err(Trouble::from)
-        }
+        Ok(password) => web.admin.redeem_setup_token(&token, password, &correlation.0).await.map_err(Trouble::from),
         Err(trouble) => Err(trouble),
     };
     match outcome {

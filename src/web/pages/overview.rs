@@ -86,6 +86,8 @@ struct OverviewPage {
     recent: String,
     audit: Option<String>,
     uptime: String,
+    /// What does not work, told first.
+    problems: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -127,8 +129,24 @@ fn page(frame: Frame, overview: Overview, now: Timestamp) -> OverviewPage {
         recent: bytes(overview.recent_bytes),
         audit: overview.audit_rows.map(count),
         uptime: span(overview.uptime),
+        problems: problems(&overview),
         warnings: overview.warnings.iter().map(|warning| visible(warning)).collect(),
     }
+}
+
+/// What an operator must look at: inputs that do not listen and receivers that do not take alerts.
+fn problems(overview: &Overview) -> Vec<String> {
+    let listeners = overview.listeners.iter().filter_map(|listener| match &listener.state {
+        ListenerState::Listening(_) => None,
+        ListenerState::Failed(why) => Some(format!("Nothing is received by {}: {}", listener.name, visible(why))),
+    });
+    let failing = overview.targets.iter().filter(|target| target.up != Some(true));
+    let targets = failing.filter_map(|target| {
+        let (_, why) = target.last_error.as_ref()?;
+        let shown = visible(&shortened(why, 300));
+        Some(format!("Alerts do not reach {}: {shown}. They wait in their queue.", visible(target.name.as_str())))
+    });
+    listeners.chain(targets).collect()
 }
 
 fn counted_rules(rules: usize) -> String {

@@ -157,7 +157,8 @@ impl ChangeView {
             reason: row.reason.as_deref().map(visible),
             correlation: visible(&row.correlation_id),
             values: value_changes(row.old_values.as_ref(), row.new_values.as_ref()),
-            history: (row.table_name == "alert_rules").then(|| format!("/rules/{}/history", url_encode(&row.record_id))),
+            history: (row.table_name == "alert_rules")
+                .then(|| format!("/rules/{}/history", url_encode(&row.record_id))),
             table,
         }
     }
@@ -206,8 +207,7 @@ mod tests {
 
     fn check(old: Option<Value>, new: Option<Value>, expected: &[(&str, Option<&str>, Option<&str>)]) {
         let found = value_changes(old.as_ref(), new.as_ref());
-        let found: Vec<_> =
-            found.iter().map(|c| (c.name.as_str(), c.old.as_deref(), c.new.as_deref())).collect();
+        let found: Vec<_> = found.iter().map(|c| (c.name.as_str(), c.old.as_deref(), c.new.as_deref())).collect();
         assert_eq!(found, expected);
     }
 
