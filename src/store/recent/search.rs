@@ -54,7 +54,9 @@ impl Snapshot {
             if hits.len() >= wanted && hits[wanted - 1].event.id > frame.info.greatest_id {
                 break;
             }
-            if index > 0 && Instant::now() >= deadline {
+            // Frames around the last page's end are opened again; stopping among them would give the same page again.
+            let advances = query.before.is_none_or(|before| after(frame.info.greatest_id) < before);
+            if index > 0 && advances && Instant::now() >= deadline {
                 unseen = Some(frame.info.greatest_id);
                 break;
             }
@@ -117,6 +119,11 @@ impl Snapshot {
     }
 }
 
+/// The smallest id above `id`.
+fn after(id: EventId) -> EventId {
+    EventId::from_bytes(u128::from_be_bytes(*id.as_bytes()).saturating_add(1).to_be_bytes())
+}
+
 fn keep_newest(hits: &mut Vec<Judged>, wanted: usize) {
     hits.sort_unstable_by_key(|hit| Reverse(hit.event.id));
     hits.dedup_by_key(|hit| hit.event.id);
@@ -125,10 +132,7 @@ fn keep_newest(hits: &mut Vec<Judged>, wanted: usize) {
 
 /// The page, and where to go on. `unseen` is the greatest id that may not have been looked at.
 fn page(mut hits: Vec<Judged>, query: &EventQuery, unseen: Option<EventId>) -> EventPage {
-    let floor = unseen.map(|unseen| {
-        let after = EventId::from_bytes((u128::from_be_bytes(*unseen.as_bytes()).saturating_add(1)).to_be_bytes());
-        query.before.map_or(after, |before| before.min(after))
-    });
+    let floor = unseen.map(after);
     if let Some(floor) = floor {
         hits.retain(|hit| hit.event.id >= floor);
     }
