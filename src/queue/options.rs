@@ -8,9 +8,9 @@ pub struct QueueOptions {
     /// Appends answer `Full` when the file system has less free than this: the audit, the logs and the queue's own
     /// housekeeping need room too. 64 MiB by default.
     pub reserve_free_bytes: u64,
-    /// Items after which the event queue begins a new generation. 500,000 by default: with a thousand items a record
-    /// such a directory is deleted in a few milliseconds once it is drained.
-    pub log_generation_items: u64,
+    /// Items after which a queue begins a new generation. 500,000 by default: with a thousand items a record such a
+    /// directory is deleted in a few milliseconds once it is drained.
+    pub generation_items: u64,
     /// Payload bytes after which the event queue begins a new generation. 256 MiB by default.
     pub log_generation_bytes: u64,
     /// Payload bytes after which an outbox or dead letter queue begins a new generation. 64 MiB by default: these hold
@@ -30,7 +30,7 @@ impl Default for QueueOptions {
     fn default() -> Self {
         Self {
             reserve_free_bytes: 64 << 20,
-            log_generation_items: 500_000,
+            generation_items: 500_000,
             log_generation_bytes: 256 << 20,
             work_generation_bytes: 64 << 20,
             handoff_bytes: 32 << 20,

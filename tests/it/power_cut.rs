@@ -113,7 +113,12 @@ fn the_child_process_works_until_it_is_cut_off() {
 
 fn start_child(kind: &str, round: u64, dir: &Path) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "power_cut::the_child_process_works_until_it_is_cut_off", "--nocapture", "--test-threads=1"]);
+    child.args([
+        "--exact",
+        "power_cut::the_child_process_works_until_it_is_cut_off",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
     child.env(CHILD, format!("{kind}:{round}:{}", dir.display()));
     child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
@@ -208,7 +213,9 @@ struct LoopMount {
 impl LoopMount {
     fn new(dir: &Path) -> Result<Self, String> {
         let (image, point) = (dir.join("image"), dir.join("mount"));
-        std::fs::create_dir(&point).and_then(|()| File::create(&image)?.set_len(768 << 20)).map_err(|e| e.to_string())?;
+        std::fs::create_dir(&point)
+            .and_then(|()| File::create(&image)?.set_len(768 << 20))
+            .map_err(|e| e.to_string())?;
         run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
         let mount = Self { image, point };
         mount.mount()?;

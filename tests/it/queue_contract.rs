@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// Small pieces, so that a few records fill several generations.
 pub fn small() -> QueueOptions {
     QueueOptions {
-        log_generation_items: 40,
+        generation_items: 40,
         work_generation_bytes: 4_000,
         handoff_bytes: 1_000,
         reserve_free_bytes: 0,

@@ -135,7 +135,7 @@ async fn run_history(seed: u64, open: Open, name: &str) {
     let dir = tempfile::tempdir_in(root).unwrap();
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let options = QueueOptions {
-        log_generation_items: 50 + dice.below(400),
+        generation_items: 50 + dice.below(400),
         work_generation_bytes: 5_000 + dice.below(2_000_000),
         handoff_bytes: dice.below(40_000) as usize,
         reserve_free_bytes: 0,

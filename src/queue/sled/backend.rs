@@ -65,6 +65,12 @@ impl SledBackend {
         })
     }
 
+    /// What tests look at from inside.
+    #[cfg(test)]
+    pub(super) fn core_for_tests(&self) -> &Core {
+        &self.core
+    }
+
     fn commands(&self) -> Result<mpsc::Sender<Command>, QueueError> {
         self.commands.lock().clone().ok_or_else(|| self.core.closed_error())
     }

@@ -219,10 +219,10 @@ impl Writer {
         let options = &self.core.options;
         match self.core.kind {
             Kind::Log => {
-                totals.written_items >= options.log_generation_items || totals.written >= options.log_generation_bytes
+                totals.written_items >= options.generation_items || totals.written >= options.log_generation_bytes
             }
             Kind::Work => {
-                totals.written >= options.work_generation_bytes || totals.written_items >= options.log_generation_items
+                totals.written >= options.work_generation_bytes || totals.written_items >= options.generation_items
             }
         }
     }

@@ -18,7 +18,7 @@ use super::cursor::CursorFile;
 use super::disk;
 use super::generation::{Generation, Trouble};
 use super::layout::{Damaged, Retry, Shape, Stored};
-use super::shelf::{Opened, Quarantined, Shelf};
+use super::shelf::{Opened, Quarantined, Recounted, Shelf};
 use super::state::{Claim, Counts, Fresh, Kind, State};
 use crate::queue::backend::{Depth, Lease, QueueError, Seq};
 use crate::queue::fault::{FaultKind, Faults};
@@ -118,8 +118,12 @@ impl Core {
         };
         match opened {
             Ok(Opened { generation, recounted }) => {
-                if let Some(totals) = recounted {
+                if let Some(Recounted { totals, missing }) = recounted {
                     self.state.lock().recount(first, totals.holds);
+                    if missing > 0 {
+                        let what = format!("{missing} records of generation {first} are not there any more");
+                        self.faults.report(FaultKind::Damaged, what, None);
+                    }
                 }
                 Ok(generation)
             }

@@ -20,6 +20,9 @@ use super::layout::{
 };
 use crate::queue::backend::{Record, Seq};
 
+/// Says that sled's own files and the first totals are durable: nothing is acknowledged before it is there.
+const BEGUN: &str = "begun";
+
 /// Why a generation did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum Trouble {
@@ -69,9 +72,9 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    /// Opens or creates the sled directory at `path`; blocks for some milliseconds, longer after a crash.
-    pub(super) fn open(path: &Path, shape: Shape) -> Result<Self, Trouble> {
-        let result = Self::open_once(path, shape);
+    /// Opens or creates the sled directory at `path`, whose first sequence is `first`; blocks for some milliseconds, longer after a crash.
+    pub(super) fn open(path: &Path, first: Seq, shape: Shape) -> Result<Self, Trouble> {
+        let result = Self::open_once(path, first, shape);
         let Err(Trouble::Broken(why)) = result else { return result };
         // On a full disk sled fails in ways that look like damage.
         if disk::free_bytes(path)? < 2 * shape.segment as u64 {
@@ -81,15 +84,15 @@ impl Generation {
             return Err(Trouble::Broken(why));
         }
         tracing::warn!("{}: {why}; reading it again from its log", path.display());
-        Self::open_once(path, shape)
+        Self::open_once(path, first, shape)
     }
 
-    fn open_once(path: &Path, shape: Shape) -> Result<Self, Trouble> {
+    fn open_once(path: &Path, first: Seq, shape: Shape) -> Result<Self, Trouble> {
         disk::create_dir(path)?;
         remove_snapshots(path, Snapshots::Unfinished)?;
         let db_file = path.join("db");
-        let is_new = !db_file.exists();
-        if !is_new {
+        let begun = path.join(BEGUN);
+        if db_file.exists() {
             // The snapshot that sled writes on opening must not reach the disk before what it describes.
             File::options().write(true).open(&db_file)?.sync_data()?;
         }
@@ -101,12 +104,14 @@ impl Generation {
             .mode(sled::Mode::HighThroughput);
         let db = open_db(&config)?;
         let file = File::options().write(true).open(&db_file)?;
-        if is_new {
-            file.sync_all()?;
+        let generation = Self { db: Some(db), file, shape, unsynced: AtomicUsize::new(0) };
+        if !begun.exists() {
+            generation.commit(generation.change(), &Totals::empty(first), Durability::PowerCut)?;
             File::open(path.join("conf"))?.sync_all()?;
+            File::create(&begun)?.sync_all()?;
             disk::sync_dir(path)?;
         }
-        Ok(Self { db: Some(db), file, shape, unsynced: AtomicUsize::new(0) })
+        Ok(generation)
     }
 
     fn db(&self) -> &sled::Db {
@@ -136,12 +141,13 @@ impl Generation {
         Ok(self.file.sync_data()?)
     }
 
-    /// The totals, counted anew if they are damaged.
+    /// The totals, counted anew if they are damaged. They are there from the beginning: sled takes a log that it cannot
+    /// read for an empty one, and this is how that is noticed.
     pub(super) fn totals(&self, first: Seq) -> Result<Totals, Trouble> {
-        let stored = guarded(|| Ok(self.db().get(TOTALS_KEY)?))?;
-        match stored.as_deref().map(decode_small) {
+        match guarded(|| Ok(self.db().get(TOTALS_KEY)?))?.as_deref().map(decode_small) {
             Some(Some(totals)) => Ok(totals),
-            _ => self.recount(first),
+            Some(None) => self.recount(first),
+            None => Err(Trouble::Broken("nothing in it can be read".to_owned())),
         }
     }
 

@@ -33,3 +33,6 @@ mod shelf;
 mod state;
 
 pub use backend::SledBackend;
+
+#[cfg(test)]
+mod tests;

@@ -42,10 +42,17 @@ struct Slot {
     is_doubtful: bool,
 }
 
-/// An opened generation, and its totals if they had to be read anew.
+/// An opened generation, and its totals if they are not what was known.
 pub(super) struct Opened {
     pub(super) generation: Arc<Generation>,
-    pub(super) recounted: Option<Totals>,
+    pub(super) recounted: Option<Recounted>,
+}
+
+/// What a generation turned out to hold.
+pub(super) struct Recounted {
+    pub(super) totals: Totals,
+    /// Records that should be there and are not.
+    pub(super) missing: u64,
 }
 
 /// A generation that was set aside.
@@ -85,9 +92,9 @@ impl Shelf {
         let is_noted = noted.is_some();
         let (totals, open) = match noted {
             Some(totals) => (totals, None),
-            None if !path.join("db").exists() => (Totals::empty(first), None),
+            None if !path.join("begun").exists() => (Totals::empty(first), None),
             None => {
-                let generation = Generation::open(&path, self.shape)?;
+                let generation = Generation::open(&path, first, self.shape)?;
                 (generation.totals(first)?, Some(Arc::new(generation)))
             }
         };
@@ -151,13 +158,15 @@ impl Shelf {
         if let Some(generation) = &slot.open {
             return Ok(Opened { generation: Arc::clone(generation), recounted: None });
         }
-        let generation = Arc::new(Generation::open(&path, self.shape)?);
-        let mut recounted = None;
-        if slot.is_doubtful {
-            slot.totals = generation.totals(first)?;
-            slot.is_doubtful = false;
-            recounted = Some(slot.totals);
-        }
+        let generation = Arc::new(Generation::open(&path, first, self.shape)?);
+        let mut totals = generation.totals(first)?;
+        // sled takes what it cannot read at the end of its log for never written.
+        let missing = slot.totals.holds.records.saturating_sub(totals.holds.records);
+        totals.next = totals.next.max(slot.totals.next);
+        let is_other = totals != slot.totals;
+        slot.totals = totals;
+        slot.is_doubtful = false;
+        let recounted = is_other.then_some(Recounted { totals, missing });
         slot.open = Some(Arc::clone(&generation));
         self.close_least_used();
         Ok(Opened { generation, recounted })
@@ -258,7 +267,7 @@ impl Shelf {
             fs::remove_dir_all(&compact)?;
         }
         let next = self.totals_of(first).map_or(first, |totals| totals.next);
-        let (totals, damaged) = copy(&old, &Generation::open(&compact, self.shape)?, first, next)?;
+        let (totals, damaged) = copy(&old, &Generation::open(&compact, first, self.shape)?, first, next)?;
         File::create(compact.join(COMPLETE))?.sync_all()?;
         disk::sync_dir(&compact)?;
         if let Some(slot) = self.slots.get_mut(&first) {

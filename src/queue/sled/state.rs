@@ -292,14 +292,17 @@ impl State {
         }
     }
 
-    /// Takes over the totals of a generation that was opened anew after a failure.
+    /// Takes over what a generation turned out to hold: more after a failed write, less after damage.
     pub(super) fn recount(&mut self, first: Seq, holds: Depth) {
         let Some(counts) = self.generations.get_mut(&first) else { return };
-        let mut more = holds;
+        let (mut more, mut fewer) = (holds, counts.holds);
         more.less(counts.holds);
+        fewer.less(holds);
         counts.holds = holds;
-        counts.waits.plus(more);
-        self.depth.plus(more);
+        for waits in [&mut counts.waits, &mut self.depth] {
+            waits.plus(more);
+            waits.less(fewer);
+        }
     }
 
     /// Generations that nobody needs: everything in them was handed out and acked.
