@@ -58,9 +58,10 @@ impl<'a> Cursor<'a> {
     /// Moves over one to `most` digits and returns their value and count; `None` (and no move) when there are none, or
     /// more digits follow.
     pub(super) fn number(&mut self, most: usize) -> Option<(u32, usize)> {
+        let digits = self.text.as_bytes().get(self.at..)?;
         let mut value = 0_u32;
         let mut count = 0;
-        while let Some(digit) = self.peek_after(count).filter(u8::is_ascii_digit) {
+        for digit in digits.iter().take_while(|byte| byte.is_ascii_digit()) {
             if count == most {
                 return None;
             }

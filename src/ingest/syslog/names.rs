@@ -21,9 +21,8 @@ pub(super) fn host(word: &str) -> bool {
     if word.is_empty() || word.len() > LONGEST {
         return false;
     }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80 || matches!(byte, b'.' | b'-' | b'_');
-    if word.bytes().all(plain) {
-        return word.bytes().any(|byte| byte.is_ascii_alphanumeric() || byte >= 0x80);
+    if word.bytes().all(|byte| is(HOST, byte)) {
+        return word.bytes().any(|byte| is(SPELLED, byte));
     }
     is_address(word)
 }
@@ -45,13 +44,36 @@ pub(super) fn all_digits(word: &str) -> bool {
 /// Splits `name[id]`.
 pub(super) fn bracketed(word: &str) -> Option<(&str, &str)> {
     let (name, id) = word.strip_suffix(']')?.split_once('[')?;
-    (!name.is_empty() && name.bytes().all(tag_byte)).then_some((name, id))
+    (!name.is_empty() && name.bytes().all(|byte| is(TAG, byte))).then_some((name, id))
 }
 
-const fn tag_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || byte >= 0x80
-        || matches!(byte, b'_' | b'.' | b'/' | b'-' | b'(' | b')' | b'@' | b'#' | b'+' | b',' | b'*' | b'~' | b'$')
+/// For each byte, whether it may stand in a host's ([`HOST`]) and in a program's name ([`TAG`]): looked up, because
+/// every byte of every header is asked about.
+static CLASSES: [u8; 256] = classes();
+const HOST: u8 = 1;
+const TAG: u8 = 2;
+/// Letters and digits of any script: without one of them, nothing is a name.
+const SPELLED: u8 = 4;
+
+const fn classes() -> [u8; 256] {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    loop {
+        classes[byte as usize] = match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | 0x80.. => HOST | TAG | SPELLED,
+            b'.' | b'-' | b'_' => HOST | TAG,
+            b'/' | b'(' | b')' | b'@' | b'#' | b'+' | b',' | b'*' | b'~' | b'$' => TAG,
+            _ => 0,
+        };
+        if byte == u8::MAX {
+            return classes;
+        }
+        byte += 1;
+    }
+}
+
+fn is(class: u8, byte: u8) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
 }
 
 /// Reads `program:`, `program[id]:` or `program[123]` and one blank behind it; `None` (and no move) for anything else.
@@ -61,8 +83,8 @@ const fn tag_byte(byte: u8) -> bool {
 pub(super) fn tag<'a>(cursor: &mut Cursor<'a>) -> Option<Tag<'a>> {
     let rest = cursor.rest();
     let bytes = rest.as_bytes();
-    let length = bytes.iter().take(LONGEST).take_while(|byte| tag_byte(**byte)).count();
-    let program = rest.get(..length).filter(|name| name.bytes().any(|b| b.is_ascii_alphanumeric() || b >= 0x80))?;
+    let length = bytes.iter().take(LONGEST).take_while(|byte| is(TAG, **byte)).count();
+    let program = rest.get(..length).filter(|name| name.bytes().any(|byte| is(SPELLED, byte)))?;
     let (process_id, end) = match bytes.get(length)? {
         b':' if all_digits(program) || is_address(cursor.word()) => return None,
         b':' => (None, length),

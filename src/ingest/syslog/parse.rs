@@ -3,6 +3,8 @@
 //! Nothing that arrives is refused for its form: what is not understood is kept as text, with a flag that says so. The
 //! parser never panics, keeps no state and takes memory in proportion to the (bounded) input only.
 
+use std::net::IpAddr;
+
 use chrono::FixedOffset;
 
 use super::rfc5424::{self, Header};
@@ -54,7 +56,7 @@ pub fn parse(bytes: &[u8], mut event: Event, options: &ParseOptions) -> Option<E
         event.message.drain(..BYTE_ORDER_MARK.len_utf8());
     }
     if event.hostname.is_empty() {
-        event.hostname = event.source.peer.to_string();
+        event.hostname = address_text(event.source.peer);
         event.flags.push(Flag::HostFromPeer);
     }
     Some(event)
@@ -79,6 +81,26 @@ pub(super) fn whole_characters(bytes: &[u8]) -> &[u8] {
         _ => return bytes,
     };
     if tail + 1 < expected { bytes.get(..start).unwrap_or(bytes) } else { bytes }
+}
+
+/// The address as text. Devices without a host name of their own are many, and IPv4 written by hand takes a third of the
+/// formatter's time.
+fn address_text(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            text.push('.');
+        }
+        if octet >= 100 {
+            text.push(char::from(b'0' + octet / 100));
+        }
+        if octet >= 10 {
+            text.push(char::from(b'0' + octet / 10 % 10));
+        }
+        text.push(char::from(b'0' + octet % 10));
+    }
+    text
 }
 
 fn read_text(text: &str, event: &mut Event, options: &ParseOptions) {

@@ -212,6 +212,32 @@ fn keeps_everything(bytes: &[u8]) {
 
 proptest! {
     #[test]
+    fn any_moment_is_read_back_in_every_form(seconds in -2_000_000_000_i64..=7_000_000_000) {
+        let moment = Timestamp::from_micros(seconds * 1_000_000);
+        let utc = moment.to_utc();
+        for form in ["<13>%Y-%m-%dT%H:%M:%SZ h a: x", "<13>%b %e %Y %H:%M:%S h a: x", "<13>%Y %b %d %H:%M:%S UTC h a: x",
+            "<13>1 %Y-%m-%dT%H:%M:%S.000+00:00 h a - - - x"] {
+            let line = utc.format(form).to_string();
+            prop_assert_eq!(read(&line).timestamp, Some(moment), "{}", line);
+        }
+        // Without a year, seen from the same moment and from five months around it.
+        for days in [0, 150, -150] {
+            let now = Timestamp::from_micros(moment.as_micros() + days * 86_400_000_000);
+            let line = utc.format("<13>%b %e %H:%M:%S h a: x").to_string();
+            let event = read_with(line.as_bytes(), &ParseOptions { now, ..options() }).expect("an event");
+            prop_assert_eq!(event.timestamp, Some(moment), "{} seen from {}", line, now);
+        }
+    }
+
+    #[test]
+    fn a_line_without_host_shows_the_peers_address(peer in any::<std::net::IpAddr>()) {
+        let source = Source { protocol: Protocol::SyslogUdp, peer };
+        let event = Event::new(EventIds::new(1).next(options().now), options().now, source);
+        let event = parse(b"<13>text", event, &options()).expect("an event");
+        prop_assert_eq!(event.hostname, peer.to_string());
+    }
+
+    #[test]
     fn any_bytes_become_an_event(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         keeps_everything(&bytes);
     }

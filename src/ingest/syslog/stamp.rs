@@ -11,10 +11,8 @@ use crate::model::Timestamp;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 
-const MONTHS: [&[u8; 3]; 12] =
-    [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
-
-const WEEKDAYS: [&[u8; 3]; 7] = [b"mon", b"tue", b"wed", b"thu", b"fri", b"sat", b"sun"];
+/// Days from 1 March of the year 0 to 1 January 1970.
+const DAYS_TO_1970: i64 = 719_468;
 
 /// Zone names that devices print, with their offset in minutes. Where a name means several zones, the one of the
 /// makers' home country (RFC 822 section 5.1 for the American ones).
@@ -198,7 +196,7 @@ fn digit_date(cursor: &mut Cursor<'_>) -> Option<(Date, bool)> {
     if !separated {
         return None;
     }
-    let month = name_of_three(cursor, &MONTHS)?;
+    let month = month_name(cursor)?;
     if !(cursor.skip_blanks() || cursor.eat(b'-')) {
         return None;
     }
@@ -229,13 +227,15 @@ fn iso_date(cursor: &mut Cursor<'_>) -> Option<Date> {
 
 /// `Mmm dd` or `Mmm dd yyyy`, perhaps after a weekday, with the blanks after it.
 fn month_date(cursor: &mut Cursor<'_>) -> Option<Date> {
-    if name_of_three(cursor, &WEEKDAYS).is_some() {
-        cursor.eat(b',');
-        if !cursor.skip_blanks() {
-            return None;
+    let month = match month_name(cursor) {
+        Some(month) => month,
+        None if skip_weekday(cursor) => {
+            cursor.eat(b',');
+            cursor.skip_blanks();
+            month_name(cursor)?
         }
-    }
-    let month = name_of_three(cursor, &MONTHS)?;
+        None => return None,
+    };
     if !cursor.skip_blanks() {
         return None;
     }
@@ -254,15 +254,40 @@ fn month_date(cursor: &mut Cursor<'_>) -> Option<Date> {
     Some(Date { year: None, month, day })
 }
 
-/// The number (from 1) of a three-letter name in any case, which no further letter may follow.
-fn name_of_three(cursor: &mut Cursor<'_>, names: &[&[u8; 3]]) -> Option<u32> {
-    let name = cursor.rest().as_bytes().get(..3)?;
-    if cursor.peek_after(3).is_some_and(|byte| byte.is_ascii_alphanumeric()) {
-        return None;
-    }
-    let index = names.iter().position(|known| known.eq_ignore_ascii_case(name))?;
+/// Three letters in lower case, which no further letter or digit follows.
+fn three_letters(cursor: &Cursor<'_>) -> Option<[u8; 3]> {
+    let letters: [u8; 3] = cursor.rest().as_bytes().get(..3)?.try_into().ok()?;
+    let alone = !cursor.peek_after(3).is_some_and(|byte| byte.is_ascii_alphanumeric());
+    alone.then(|| letters.map(|letter| letter.to_ascii_lowercase()))
+}
+
+/// The number of a month's short name, behind which it moves.
+fn month_name(cursor: &mut Cursor<'_>) -> Option<u32> {
+    let number = match &three_letters(cursor)? {
+        b"jan" => 1,
+        b"feb" => 2,
+        b"mar" => 3,
+        b"apr" => 4,
+        b"may" => 5,
+        b"jun" => 6,
+        b"jul" => 7,
+        b"aug" => 8,
+        b"sep" => 9,
+        b"oct" => 10,
+        b"nov" => 11,
+        b"dec" => 12,
+        _ => return None,
+    };
     cursor.skip(3);
-    u32::try_from(index + 1).ok()
+    Some(number)
+}
+
+/// Moves over a weekday's short name; whether there was one.
+fn skip_weekday(cursor: &mut Cursor<'_>) -> bool {
+    let names = [b"mon", b"tue", b"wed", b"thu", b"fri", b"sat", b"sun"];
+    let found = three_letters(cursor).is_some_and(|letters| names.contains(&&letters));
+    cursor.skip(if found { 3 } else { 0 });
+    found
 }
 
 /// `hh:mm:ss` with an optional fraction and AM or PM.
@@ -388,10 +413,11 @@ fn detached_zone(cursor: &mut Cursor<'_>, before_mnemonic: bool) -> Option<Zone>
     let letters = rest.bytes().take(8).take_while(u8::is_ascii_alphabetic).count();
     let name = rest.get(..letters).filter(|name| (1..=6).contains(&name.len()))?;
     ahead.skip(letters);
-    let mut zone = ZONES
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|(_, minutes)| Zone::East(i64::from(*minutes) * 60));
+    if !ahead.at_word_end() && !matches!(ahead.peek(), Some(b'+' | b'-')) {
+        return None;
+    }
+    let known = ZONES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let mut zone = known.map(|(_, minutes)| Zone::East(i64::from(*minutes) * 60));
     if name == "TZ" || zone == Some(Zone::East(0)) {
         // RFC 3164 section 5.4 has `TZ-6`; others write `UTC+2`.
         zone = numeric_zone(&mut ahead).or(zone);
@@ -489,23 +515,19 @@ const fn days_in_month(year: i64, month: u32) -> u32 {
 /// Days from 1970-01-01 in the Gregorian calendar. Years are counted from March, so that the leap day comes last and
 /// month lengths follow the pattern 31, 30, 31, 30, 31 (153 days in five months).
 const fn days_from_epoch(year: i64, month: u32, day: u32) -> i64 {
-    const DAYS_TO_1970: i64 = 719_468;
     let (year, month) = if month > 2 { (year, month as i64 - 3) } else { (year - 1, month as i64 + 9) };
     let century_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     year * 365 + century_days + (153 * month + 2) / 5 + day as i64 - 1 - DAYS_TO_1970
 }
 
-/// The calendar year at `micros`, UTC.
-fn year_of(micros: i64) -> i64 {
-    let days = micros.div_euclid(MICROS_PER_DAY);
-    // The mean year finds it to within one; the first of January of each decides.
-    let guess = 1970 + (days * 400).div_euclid(146_097);
-    let starts = |year: i64| days_from_epoch(year, 1, 1) <= days;
-    if starts(guess + 1) {
-        guess + 1
-    } else if starts(guess) {
-        guess
-    } else {
-        guess - 1
-    }
+/// The calendar year at `micros`, UTC: the inverse of [`days_from_epoch`], for the year alone. Four hundred years have
+/// 146,097 days; the subtractions undo the leap days of every 4, 100 and 400 years.
+const fn year_of(micros: i64) -> i64 {
+    let days = micros.div_euclid(MICROS_PER_DAY) + DAYS_TO_1970;
+    let era = days.div_euclid(146_097);
+    let day = days.rem_euclid(146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    // Years counted from March: its 306th day is the first of January.
+    year + era * 400 + (day_of_year >= 306) as i64
 }
