@@ -77,6 +77,7 @@ fn take_preamble(text: &str, preamble: &Preamble<'_>, event: &mut Event) {
 fn after_stamp(cursor: &mut Cursor<'_>, event: &mut Event) {
     let host_may_follow = !cursor.eat(b':');
     cursor.skip_blanks();
+    skip_unknown_host(cursor);
     let tag = names::tag(cursor);
     if tag.is_none()
         && host_may_follow
@@ -92,6 +93,17 @@ fn after_stamp(cursor: &mut Cursor<'_>, event: &mut Event) {
     }
     set_tag(event, tag);
     cursor.rest().clone_into(&mut event.message);
+}
+
+/// Moves over a `-` that stands for an unknown host, if a program's name follows it.
+fn skip_unknown_host(cursor: &mut Cursor<'_>) {
+    let mut ahead = *cursor;
+    if ahead.eat(b'-') && ahead.skip_blanks() {
+        let mut further = ahead;
+        if names::tag(&mut further).is_some() {
+            *cursor = ahead;
+        }
+    }
 }
 
 /// The host after a stamp, with one blank behind it. A word that ends the line is text, and so is a number, unless a

@@ -7,8 +7,8 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -47,6 +47,8 @@ pub struct Streams {
     busy: Arc<Semaphore>,
     /// Whether the intake refuses at present: refusals are logged on change, not by each connection.
     refused: AtomicBool,
+    /// When refused events are given up; set once the process stops, the same for all connections and batches.
+    give_up_at: OnceLock<Instant>,
 }
 
 /// Parsed events on their way to the intake.
@@ -82,7 +84,7 @@ impl Streams {
     /// For the connections of a listener that speaks `protocol`.
     pub fn new(context: ListenerContext, protocol: Protocol) -> Self {
         let busy = Arc::new(Semaphore::new(BUSY_CONNECTIONS));
-        Self { context, protocol, busy, refused: AtomicBool::new(false) }
+        Self { context, protocol, busy, refused: AtomicBool::new(false), give_up_at: OnceLock::new() }
     }
 
     /// Serves one connection until it ends, falls silent for too long, or the listener is stopped; whatever was read is
@@ -184,7 +186,6 @@ impl Streams {
         // The last batch is the next one; a batch that is too large for a record is offered in halves.
         let mut waiting = vec![events];
         let mut pause = FIRST_PAUSE;
-        let mut give_up_at = None;
         while let Some(events) = waiting.pop() {
             let count = events.len();
             let Err(Refused { mut events, refusal }) = self.context.intake.submit(events).await else {
@@ -198,10 +199,7 @@ impl Streams {
                 continue;
             }
             let stopping = self.context.stop.is_cancelled();
-            if stopping {
-                give_up_at.get_or_insert_with(|| Instant::now() + STOP_GRACE);
-            }
-            let late = give_up_at.is_some_and(|at| Instant::now() >= at);
+            let late = stopping && Instant::now() >= *self.give_up_at.get_or_init(|| Instant::now() + STOP_GRACE);
             let hopeless = events.is_empty() || matches!(refusal, Refusal::TooLarge(_) | Refusal::Stopping);
             if late || hopeless {
                 tracing::warn!(events = count, listener.protocol = %self.protocol, "Syslog events dropped: {refusal}");

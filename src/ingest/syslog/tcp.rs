@@ -107,7 +107,8 @@ fn admit(
             "All {limit} syslog connections are in use: {peer} and others are refused until one ends"
         );
     }
-    noted.full = full;
+    // Connections that come and go at the limit are not worth a line each.
+    noted.full = full || (noted.full && connections.len() * 10 > limit * 9);
     if full {
         return;
     }
