@@ -4,6 +4,10 @@
 
 pub mod demo;
 pub mod mock_moog;
+/// Measures this build on this machine.
+pub mod bench;
+
+/// Sample messages and the rules that fit them.
 pub mod samples;
 pub mod send;
 pub mod serve;

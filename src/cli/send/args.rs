@@ -54,6 +54,8 @@ pub enum Generate {
 ///
 /// Exit status: 0 everything was sent and accepted, 1 something was refused or unanswered, 2 wrong arguments.
 #[derive(Debug, Clone, Args)]
+// `--version` is the SNMP version here; the program's own is told by `muttd --version`.
+#[command(disable_version_flag = true)]
 pub struct SendArgs {
     /// How messages travel.
     #[arg(value_enum)]
@@ -266,6 +268,19 @@ mod tests {
     struct Command {
         #[command(flatten)]
         send: SendArgs,
+    }
+
+    /// The way the program nests its commands; clap checks the whole when it is built.
+    #[derive(Parser)]
+    #[command(name = "program", version, propagate_version = true)]
+    enum Program {
+        Send(SendArgs),
+    }
+
+    #[test]
+    fn the_snmp_version_does_not_clash_with_the_program_version() {
+        let Program::Send(args) = Program::parse_from(["program", "send", "snmp", "--version", "1"]);
+        assert_eq!(args.version, SnmpVersion::V1);
     }
 
     async fn plan(line: &str) -> anyhow::Result<Plan> {
