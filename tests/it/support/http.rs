@@ -82,7 +82,7 @@ impl Request {
         head.push_str("\r\n");
         let mut bytes = head.into_bytes();
         bytes.extend_from_slice(&self.body);
-        Answer::read(&speak(self.address, &bytes)?)
+        Answer::read(&converse(self.address, &bytes, Answer::is_complete)?)
     }
 
     /// Sends the request; the test fails if there is no answer.
@@ -95,6 +95,11 @@ impl Request {
 /// Sends `bytes` as they are and returns everything that comes back until the peer closes. A reset after an answer
 /// counts as its end: servers that refuse a body close without reading it.
 pub fn speak(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    converse(address, bytes, |_| false)
+}
+
+/// Sends `bytes` and reads until `is_complete` says so or the peer closes.
+fn converse(address: SocketAddr, bytes: &[u8], is_complete: impl Fn(&[u8]) -> bool) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
@@ -102,7 +107,7 @@ pub fn speak(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let written = stream.write_all(bytes);
     let mut answer = Vec::new();
     let mut chunk = [0; 16 << 10];
-    loop {
+    while !is_complete(&answer) {
         match stream.read(&mut chunk) {
             Ok(0) => break,
             Ok(length) => answer.extend_from_slice(&chunk[..length]),
@@ -137,6 +142,13 @@ impl Answer {
             }
         };
         Ok(answer)
+    }
+
+    /// Whether nothing more can follow: not all servers close after an answer.
+    fn is_complete(bytes: &[u8]) -> bool {
+        let Ok(answer) = Self::read(bytes) else { return false };
+        let empty = answer.status == 204 || answer.status == 304;
+        empty || answer.header("content-length").is_some() || answer.header("transfer-encoding").is_some()
     }
 
     /// The first header of this name (lower case).
