@@ -1,4 +1,5 @@
-//! The one integration binary: every test starts the real program, speaks to it over real sockets and reads its answers.
+//! The one integration binary: every test starts the real program or one of its engines, speaks to it as others will, and
+//! reads its answers.
 //!
 //! `tests/run` installs the clients these tests use. A missing client fails its test: a test that could not run has
 //! shown nothing.
@@ -13,14 +14,10 @@ mod forwarding;
 mod kill;
 mod layering;
 mod pages;
-mod real_clients;
-mod stop_and_ports;
-mod unhandled;
-mod store_contract;
-
-fn main() {}
-//! The one integration binary: each file below tests the program from outside.
-
 mod power_cut;
 mod queue_contract;
 mod queue_model;
+mod real_clients;
+mod stop_and_ports;
+mod store_contract;
+mod unhandled;
