@@ -335,7 +335,7 @@ fn start_datagram_and_stream_listeners(context: &ListenerContext, listen: &Liste
     for result in started.into_iter().flatten() {
         match result {
             Ok(task) => tasks.push(task),
-            Err(error) => tracing::error!("A listener did not start, the others go on: {error}"),
+            Err(error) => tracing::error!("A listener did not start, the others go on: {}", error.explain()),
         }
     }
     tasks
@@ -354,8 +354,8 @@ fn bind_http(board: &ListenerBoard, name: &'static str, address: SocketAddr) -> 
             Some((listener, handle))
         }
         Err(error) => {
-            tracing::error!(listener = name, "A listener did not start, the others go on: {error}");
-            board.register(name, ListenerState::Failed(error.to_string()));
+            tracing::error!(listener = name, "A listener did not start, the others go on: {}", error.explain());
+            board.register(name, ListenerState::Failed(error.explain()));
             None
         }
     }

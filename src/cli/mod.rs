@@ -2,12 +2,9 @@
 //!
 //! Each command is a file of its own with its arguments and a `run`; this one only lists them.
 
+pub mod bench;
 pub mod demo;
 pub mod mock_moog;
-/// Measures this build on this machine.
-pub mod bench;
-
-/// Sample messages and the rules that fit them.
 pub mod samples;
 pub mod send;
 pub mod serve;
@@ -35,6 +32,8 @@ enum Command {
     MockMoog(mock_moog::MockMoogArgs),
     /// Send messages over real sockets: files, samples or generated load.
     Send(send::SendArgs),
+    /// Measure this build on this machine: events per second, CPU, memory and disk.
+    Bench(bench::BenchArgs),
     /// Print the configuration reference (docs/CONFIG.md).
     ConfigReference,
     /// Print the metrics reference (docs/METRICS.md).
@@ -78,6 +77,7 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Demo(args) => demo::run(args).await,
             Command::MockMoog(args) => mock_moog::run(args).await,
             Command::Send(args) => send::run(args).await,
+            Command::Bench(args) => bench::run(args).await,
             Command::ConfigReference | Command::MetricsReference | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }
     });
