@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::limit::Limiter;
-use super::{DeliveryError, FailureReason, ForwarderParts, retry};
+use super::{DeliveryError, FailureReason, ForwarderParts, Settings, retry};
+use crate::live::Live;
 use crate::model::{Alert, DeadLetter, DeliveryNote, DeliveryOutcome};
 use crate::queue::{Leased, QueueError, Seq};
 use crate::telemetry::metrics::{FORWARD_DEAD, FORWARD_LATENCY, FORWARD_REQUESTS};
@@ -25,11 +26,13 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// The forwarder's life.
 pub(super) async fn run(parts: ForwarderParts, stop: CancellationToken) {
+    // One subscription for the task's life: a clone made anew would tell an old change again and again.
+    let mut changes = parts.settings.clone();
     let desk = Arc::new(Desk { parts, stop, failing: AtomicBool::new(false), notes_fail: AtomicBool::new(false) });
     let mut deliveries = JoinSet::new();
     let mut limiter = Limiter::new();
     while !desk.stop.is_cancelled() {
-        desk.step(&mut deliveries, &mut limiter).await;
+        desk.step(&mut deliveries, &mut limiter, &mut changes).await;
     }
     let drained = tokio::time::timeout(DRAIN, async { while deliveries.join_next().await.is_some() {} });
     if drained.await.is_err() {
@@ -48,10 +51,9 @@ struct Desk {
 
 impl Desk {
     /// Waits for whatever is missing - configuration, a free place, a permit, an alert - and starts deliveries.
-    async fn step(self: &Arc<Self>, deliveries: &mut JoinSet<()>, limiter: &mut Limiter) {
+    async fn step(self: &Arc<Self>, deliveries: &mut JoinSet<()>, limiter: &mut Limiter, changes: &mut Live<Settings>) {
         while deliveries.try_join_next().is_some() {}
         let parts = &self.parts;
-        let mut changes = parts.settings.clone();
         let settings = changes.get();
         parts.board.set_address(parts.target.address());
         if let Err(why) = parts.target.ready() {
