@@ -71,8 +71,8 @@ fn meta_event(overrun: &Overrun, window: Duration) -> Event {
 fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
-        _ if seconds >= 3_600 && seconds % 3_600 == 0 => format!("{} h", seconds / 3_600),
-        _ if seconds >= 60 && seconds % 60 == 0 => format!("{} min", seconds / 60),
+        _ if seconds >= 3_600 && seconds.is_multiple_of(3_600) => format!("{} h", seconds / 3_600),
+        _ if seconds >= 60 && seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         _ => format!("{seconds} s"),
     }
 }

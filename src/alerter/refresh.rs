@@ -136,3 +136,140 @@ pub fn announce(loaded: &Loaded) {
         warn!(why = row, "a rule cannot be read and is left out");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::alerter::fixtures::{event, rule};
+    use crate::live::live;
+    use crate::model::{Environment, Rule, RuleDraft, RuleId, Team};
+    use crate::store::{Change, DevHost, DeviceTeam};
+
+    /// A rule book in memory whose storage can be made to fail. Nothing but reading is asked of it.
+    #[derive(Default)]
+    struct Book {
+        rules: Mutex<Vec<Rule>>,
+        version: Mutex<u64>,
+        fails: Mutex<bool>,
+    }
+
+    impl Book {
+        fn refusal<T>() -> StoreResult<T> {
+            Err(StoreError::Invalid("only read in these tests".into()))
+        }
+
+        fn set(&self, rules: Vec<Rule>) {
+            *self.rules.lock() = rules;
+            *self.version.lock() += 1;
+        }
+    }
+
+    #[async_trait]
+    impl RuleBook for Book {
+        async fn version(&self) -> StoreResult<u64> {
+            if *self.fails.lock() {
+                return Err(StoreError::Unavailable { store: "rules".into(), why: "the disk fails".into() });
+            }
+            Ok(*self.version.lock())
+        }
+
+        async fn list(&self) -> StoreResult<(Vec<Rule>, Vec<String>)> {
+            Ok((self.rules.lock().clone(), Vec::new()))
+        }
+
+        async fn get(&self, _: RuleId) -> StoreResult<Rule> {
+            Self::refusal()
+        }
+
+        async fn create(&self, _: Vec<RuleDraft>, _: &Change) -> StoreResult<Vec<Rule>> {
+            Self::refusal()
+        }
+
+        async fn update(&self, _: Rule, _: &Change) -> StoreResult<Rule> {
+            Self::refusal()
+        }
+
+        async fn delete(&self, _: RuleId, _: &Change) -> StoreResult<()> {
+            Self::refusal()
+        }
+    }
+
+    #[async_trait]
+    impl Inventory for Book {
+        async fn dev_hosts(&self) -> StoreResult<Vec<DevHost>> {
+            Ok(vec![DevHost { hostname: "lab1".into() }])
+        }
+
+        async fn add_dev_host(&self, _: &str, _: &Change) -> StoreResult<DevHost> {
+            Self::refusal()
+        }
+
+        async fn remove_dev_host(&self, _: &str, _: &Change) -> StoreResult<()> {
+            Self::refusal()
+        }
+
+        async fn device_teams(&self) -> StoreResult<Vec<DeviceTeam>> {
+            let team_assignment = Team::new("ACCESS").expect("a team");
+            Ok(vec![DeviceTeam { hostname: "sw9".into(), team_assignment }])
+        }
+
+        async fn add_device_team(&self, _: DeviceTeam, _: &Change) -> StoreResult<DeviceTeam> {
+            Self::refusal()
+        }
+
+        async fn update_device_team(&self, _: DeviceTeam, _: &Change) -> StoreResult<DeviceTeam> {
+            Self::refusal()
+        }
+
+        async fn remove_device_team(&self, _: &str, _: &Change) -> StoreResult<()> {
+            Self::refusal()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ruling_is_loaded_with_what_was_left_out() {
+        let book = Book::default();
+        let mut broken = rule(2, "x(", "Page_only");
+        broken.draft.match_type = crate::model::MatchType::Regex;
+        book.set(vec![rule(1, "down", "Page_only"), broken]);
+        let loaded = load_ruling(&book, &book).await.expect("a ruling");
+        assert_eq!((loaded.version, loaded.ruling.rules.len(), loaded.problems.len()), (1, 1, 1));
+        assert_eq!(loaded.ruling.environment("LAB1"), Environment::Dev);
+        assert_eq!(loaded.ruling.team_of("sw9").map(Team::as_str), Some("ACCESS"));
+    }
+
+    #[tokio::test]
+    async fn a_change_takes_effect_and_a_failure_leaves_the_old_ruling_in_force() {
+        let book = Arc::new(Book::default());
+        let (sender, mut ruling) = live(Ruling::default());
+        let parts = RefreshParts {
+            rules: Arc::clone(&book) as _,
+            inventory: Arc::clone(&book) as _,
+            ruling: sender,
+            version: None,
+            reload: Arc::new(Notify::new()),
+            settings: Live::constant(Settings::default()),
+        };
+        let (reload, stop) = (Arc::clone(&parts.reload), CancellationToken::new());
+        let task = refresh(parts, stop.clone());
+        let matches = |ruling: &Live<Ruling>| ruling.get().rules.judge(&event("sw1", "link down")).is_some();
+        ruling.changed().await;
+        assert!(!matches(&ruling));
+        book.set(vec![rule(1, "down", "Page_only")]);
+        ruling.changed().await;
+        assert!(matches(&ruling));
+        *book.fails.lock() = true;
+        book.set(Vec::new());
+        reload.notify_one();
+        tokio::time::timeout(POLL * 3, ruling.changed()).await.expect_err("nothing can be loaded");
+        assert!(matches(&ruling));
+        *book.fails.lock() = false;
+        ruling.changed().await;
+        assert!(!matches(&ruling));
+        stop.cancel();
+        task.await.expect("the task ends well");
+    }
+}

@@ -52,10 +52,9 @@ fn bounded(event: &Event) -> Event {
     copy.structured_data.clear();
     cut(&mut copy.message, SHORT_MESSAGE);
     cut(&mut copy.hostname, SHORT_NAME);
-    for name in [&mut copy.app_name, &mut copy.proc_id, &mut copy.msg_id, &mut copy.correlation_id] {
-        if let Some(name) = name {
-            cut(name, SHORT_NAME);
-        }
+    let names = [&mut copy.app_name, &mut copy.proc_id, &mut copy.msg_id, &mut copy.correlation_id];
+    for name in names.into_iter().flatten() {
+        cut(name, SHORT_NAME);
     }
     if let Some(trap) = &mut copy.trap {
         trap.varbinds.truncate(100);

@@ -288,4 +288,38 @@ mod tests {
         assert_eq!((memory.stats.accepted, memory.stats.unique, memory.stats.duplicates), (3, 2, 1));
         assert_eq!(memory.stats.by_team["NETO"], 3);
     }
+
+    /// The status and the body of a request made by hand.
+    async fn ask(address: SocketAddr, request: String) -> (String, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+        (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+    }
+
+    #[tokio::test]
+    async fn it_takes_posts_on_any_path_and_tells_what_it_took() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let mock = MockMoog::start(listener, MockOptions::default()).expect("a receiver");
+        let address = mock.local_addr();
+        let post = |body: &str| {
+            let length = body.len();
+            format!("POST /any HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+        };
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let taken = ask(address, post(r#"{"class": "NETO", "severity": 4, "external_id": "a"}"#)).await;
+        assert_eq!(taken.0, "HTTP/1.1 200 OK");
+        assert_eq!(ask(address, post("no json")).await.0, "HTTP/1.1 400 Bad Request");
+        mock.set_options(MockOptions { status: Some(422), ..MockOptions::default() });
+        assert_eq!(ask(address, post("{}")).await.0, "HTTP/1.1 422 Unprocessable Entity");
+        assert_eq!(ask(address, get("/health")).await.1, r#"{"status":"healthy"}"#);
+        let stats: Value = serde_json::from_str(&ask(address, get("/stats")).await.1).expect("JSON");
+        assert_eq!((&stats["received"], &stats["accepted"], &stats["failed"]), (&json!(3), &json!(1), &json!(2)));
+        assert_eq!(stats["last_events"][0]["external_id"], "a");
+        assert_eq!(mock.alerts().len(), 1);
+        mock.stop().await.expect("it stops well");
+    }
 }
