@@ -85,6 +85,3 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     result
 }
-//! cli
-
-pub mod mock_moog;
