@@ -63,10 +63,13 @@ impl Fields {
 }
 
 fn parse_time(text: &str) -> Option<Timestamp> {
-    // A plus sign that was not percent-encoded arrives as a blank.
-    let spaced = text.replace(' ', "+");
+    // People write a blank between date and time; and a plus sign that was not percent-encoded arrives as one.
+    let text = match (text.get(..10), text.get(10..)) {
+        (Some(date), Some(rest)) if rest.starts_with(' ') => &format!("{date}T{}", &rest[1..]),
+        _ => text,
+    };
     Timestamp::parse_rfc3339(text)
-        .or_else(|| Timestamp::parse_rfc3339(&spaced))
+        .or_else(|| Timestamp::parse_rfc3339(&text.replace(' ', "+")))
         .or_else(|| Timestamp::parse_rfc3339(&format!("{text}Z")))
         .or_else(|| Timestamp::parse_rfc3339(&format!("{text}:00Z")))
         .or_else(|| Timestamp::parse_rfc3339(&format!("{text}T00:00:00Z")))
@@ -234,6 +237,8 @@ mod tests {
         check("2026-03-01T12:00:00Z", Some("2026-03-01T12:00:00Z"));
         check("2026-03-01T12:00:00+01:00", Some("2026-03-01T11:00:00Z"));
         check("2026-03-01T12:00:00 01:00", Some("2026-03-01T11:00:00Z"));
+        check("2026-03-01 12:00", Some("2026-03-01T12:00:00Z"));
+        check("2026-03-01 12:00:30.5", Some("2026-03-01T12:00:30.500Z"));
         check("2026-03-01T12:00", Some("2026-03-01T12:00:00Z"));
         check("2026-03-01T12:00:30", Some("2026-03-01T12:00:30Z"));
         check("2026-03-01", Some("2026-03-01T00:00:00Z"));
