@@ -1,6 +1,8 @@
 //! The contract of `queue` (see its module documentation), checked for every backend alike.
 //! A further backend is one more line in [`on_every_backend`].
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

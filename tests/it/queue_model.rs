@@ -3,6 +3,8 @@
 //!
 //! What was answered must hold exactly: order, attempts, depth, nothing lost, nothing acked coming back.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

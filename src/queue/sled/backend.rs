@@ -104,7 +104,14 @@ impl SledBackend {
 
     async fn write_mark(&self) -> Result<(), QueueError> {
         let core = Arc::clone(&self.core);
-        blocking(&self.core, spawn_blocking(move || Ok(core.write_mark()))).await
+        blocking(
+            &self.core,
+            spawn_blocking(move || {
+                core.write_mark();
+                Ok(())
+            }),
+        )
+        .await
     }
 
     /// Acks in a queue that remembers by its cursor.

@@ -10,10 +10,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::Instant;
 
 use super::core::{Access, Core};
 use super::disk;
@@ -39,7 +38,7 @@ pub(super) enum Verdict {
     /// They are forgotten.
     Ack,
     /// They are due again after this delay, which ends at this instant.
-    Release(Duration, Option<Instant>),
+    Release(Duration, Option<tokio::time::Instant>),
 }
 
 /// What the writer is asked to do.
@@ -73,13 +72,20 @@ pub(super) struct Writer {
     core: Arc<Core>,
     next: Seq,
     tail: Option<Tail>,
-    /// What is wrong, and since when; reported once.
-    trouble: Option<(QueueError, std::time::Instant)>,
+    refusing: Option<Refusing>,
+}
+
+/// Why appends are refused; reported when it begins and when it ends.
+struct Refusing {
+    error: QueueError,
+    since: Instant,
+    /// When the disk was last asked.
+    tried: Instant,
 }
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>, next: Seq) -> Self {
-        Self { core, next, tail: None, trouble: None }
+        Self { core, next, tail: None, refusing: None }
     }
 
     /// Works until it is closed, or until the last sender is gone, which leaves everything as a crash would.
@@ -120,31 +126,35 @@ impl Writer {
 
     /// Reports trouble when it begins and when it ends, not each time.
     fn note_outcome(&mut self, result: &Result<(), QueueError>) {
-        match (result, &self.trouble) {
-            (Ok(()), Some((error, since))) => {
+        match (result, &mut self.refusing) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(Refusing { error, since, .. })) => {
                 tracing::info!(
                     queue.name = &*self.core.name,
                     duration_ms = since.elapsed().as_millis(),
                     "Queue `{}` takes records again after: {error}",
                     self.core.name
                 );
-                self.trouble = None;
+                self.refusing = None;
             }
-            (Ok(()), None) => {}
             (Err(error), None) => {
                 self.core.faults.report(FaultKind::Storage, format!("appends are refused: {error}"), None);
-                self.trouble = Some((error.clone(), std::time::Instant::now()));
+                let now = Instant::now();
+                self.refusing = Some(Refusing { error: error.clone(), since: now, tried: now });
             }
-            (Err(_), Some(_)) => self.core.faults.count(FaultKind::Storage),
+            (Err(error), Some(refusing)) => {
+                self.core.faults.count(FaultKind::Storage);
+                refusing.error = error.clone();
+            }
         }
     }
 
     fn store(&mut self, records: Vec<Record>) -> Result<(), QueueError> {
-        if let Some((QueueError::Storage { why, .. }, since)) = &mut self.trouble {
-            if since.elapsed() < REST_AFTER_FAILURE {
-                return Err(self.core.storage_error(why));
+        if let Some(Refusing { error: error @ QueueError::Storage { .. }, tried, .. }) = &mut self.refusing {
+            if tried.elapsed() < REST_AFTER_FAILURE {
+                return Err(error.clone());
             }
-            *since = std::time::Instant::now();
+            *tried = Instant::now();
         }
         self.check_room(&records)?;
         let bytes = records.iter().map(|record| record.payload.len()).sum();
@@ -206,7 +216,7 @@ impl Writer {
             (Some(tail), Some((first, _))) if tail.first == first => return Ok(tail),
             _ => {}
         }
-        let reusable = reusable.filter(|_| self.trouble.is_none());
+        let reusable = reusable.filter(|_| self.refusing.is_none());
         let (first, totals) = match reusable {
             Some(last) => last,
             None => (self.roll()?, Totals::empty(self.next)),

@@ -74,11 +74,21 @@ impl Shelf {
     pub(super) fn load(dir: &Path, shape: Shape) -> Result<(Self, Vec<Quarantined>), Trouble> {
         let mut shelf = Self { dir: dir.to_owned(), shape, slots: BTreeMap::new(), uses: 0 };
         shelf.finish_interrupted()?;
-        let firsts: Vec<Seq> = names(dir)?.iter().filter_map(|name| parse_first(name)).collect();
+        let mut firsts: Vec<Seq> = names(dir)?.iter().filter_map(|name| parse_first(name)).collect();
+        firsts.sort_unstable();
+        let last = firsts.last().copied();
         let mut quarantined = Vec::new();
         for first in firsts {
             match shelf.load_slot(first) {
-                Ok(slot) => drop(shelf.slots.insert(first, slot)),
+                Ok(slot) => {
+                    shelf.slots.insert(first, slot);
+                    // After a crash some were opened to count them. The next start need not do that again; if the note
+                    // cannot be written, it does.
+                    if Some(first) != last {
+                        drop(shelf.note(first));
+                    }
+                    shelf.close_least_used();
+                }
                 Err(Trouble::Broken(why)) => quarantined.push(shelf.quarantine(first, why)?),
                 Err(error) => return Err(error),
             }
