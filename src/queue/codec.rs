@@ -52,3 +52,34 @@ fn try_decode<T: DeserializeOwned>(payload: &[u8]) -> Result<Vec<T>, String> {
     let plain = lz4_flex::decompress(block, size).map_err(|error| error.to_string())?;
     postcard::from_bytes(&plain).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_back_as_they_were() {
+        for items in [vec![], vec!["one".to_owned()], vec!["x".repeat(100_000); 20]] {
+            let payload = encode_items(&items).unwrap();
+            assert_eq!(decode_items::<String>(payload).unwrap(), items);
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_comes_back_with_its_bytes() {
+        let good = encode_items(&["text".to_owned()]).unwrap();
+        let unknown = [&[9], &good[1..]].concat();
+        let huge = [&[FORMAT_POSTCARD_LZ4][..], &u32::MAX.to_le_bytes(), b"x"].concat();
+        for (payload, why) in [
+            (vec![], "empty"),
+            (unknown, "format 9"),
+            (huge, "claims to hold 4294967295 bytes"),
+            (good[..good.len() - 1].to_vec(), ""),
+            (vec![FORMAT_POSTCARD_LZ4, 1], ""),
+        ] {
+            let error = decode_items::<String>(payload.clone()).unwrap_err();
+            assert!(error.why.contains(why), "{error}");
+            assert_eq!(error.payload, payload);
+        }
+    }
+}

@@ -94,3 +94,58 @@ fn outbox_name(target: &TargetName, targets: &[TargetName]) -> String {
         _ => format!("alert.{target}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::Timestamp;
+
+    fn targets(names: &[&str]) -> Vec<TargetName> {
+        names.iter().map(|name| TargetName::new(name).unwrap()).collect()
+    }
+
+    fn letter(reason: &str) -> DeadLetter {
+        DeadLetter {
+            origin: "alerter".to_owned(),
+            event_id: None,
+            payload: vec![1, 2, 3],
+            reason: reason.to_owned(),
+            attempts: 3,
+            died_at: Timestamp::from_millis(1_000),
+        }
+    }
+
+    #[tokio::test]
+    async fn queues_are_named_as_in_metrics_and_keep_what_they_hold() {
+        let check = async |names: &[&str], expected: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            let data = dir.path().join("queues");
+            for round in 0..2 {
+                let queues = Queues::open(&data, &targets(names), &QueueOptions::default()).unwrap();
+                assert_eq!(queues.named().iter().map(|(name, _)| *name).collect::<Vec<_>>(), expected);
+                queues.dead_events.append(&[letter("first"), letter("second")]).await.unwrap();
+                assert_eq!(queues.dead_events.depth().records, 2 + round);
+                let leased = queues.dead_events.lease(1, Duration::ZERO).await.unwrap();
+                assert_eq!(leased[0].items.as_ref().unwrap()[0].payload, [1, 2, 3]);
+                queues.dead_events.ack(&[leased[0].seq]).await.unwrap();
+                assert_eq!(queues.faults(), []);
+                queues.close().await.unwrap();
+            }
+        };
+        check(&["moogsoft"], &["ingest", "alert", "dlq.alerter", "dlq.forwarder"]).await;
+        check(&["moogsoft", "chat"], &["ingest", "alert.chat", "alert.moogsoft", "dlq.alerter", "dlq.forwarder"]).await;
+    }
+
+    #[test]
+    fn the_ballast_is_there_while_there_is_room_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = QueueOptions { ballast_bytes: 1 << 20, ..QueueOptions::default() };
+        drop(Queues::open(dir.path(), &[], &options).unwrap());
+        assert_eq!(dir.path().join("ballast").metadata().unwrap().len(), 1 << 20);
+        let full = QueueOptions { ballast_bytes: u64::MAX / 4, ..options };
+        drop(Queues::open(dir.path(), &[], &full).unwrap());
+        assert!(!dir.path().join("ballast").exists(), "less is free than the ballast is large: it is given up");
+    }
+}

@@ -146,3 +146,57 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         self.backend.close().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::MemoryBackend;
+
+    /// Text that does not compress.
+    fn noise(bytes: usize) -> Vec<u64> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        (0..bytes / 10).map(|_| next() | 1 << 63).collect()
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_one_record_and_as_many_as_needed_when_it_is_too_large() {
+        let queue = Queue::of_batches("test", Arc::new(MemoryBackend::new("test")));
+        queue.append(&["a".to_owned(), "b".to_owned()]).await.unwrap();
+        queue.append(&[]).await.unwrap();
+        assert_eq!((queue.depth().records, queue.depth().items), (1, 2));
+
+        let large = Queue::of_batches("test", Arc::new(MemoryBackend::new("test")));
+        let items: Vec<Vec<u64>> = (0..8).map(|_| noise(400_000)).collect();
+        large.append(&items).await.unwrap();
+        assert!(large.depth().records >= 3 && large.depth().items == 8, "{:?}", large.depth());
+        let leased = large.lease(10, Duration::ZERO).await.unwrap();
+        let back: Vec<Vec<u64>> = leased.into_iter().flat_map(|leased| leased.items.unwrap()).collect();
+        assert_eq!(back, items);
+    }
+
+    #[tokio::test]
+    async fn one_item_that_is_too_large_refuses_the_whole_append() {
+        let queue = Queue::of_batches("test", Arc::new(MemoryBackend::new("test")));
+        let error = queue.append(&[vec![1], noise(2 << 20)]).await.unwrap_err();
+        assert!(matches!(error, QueueError::TooLarge { .. }), "{error}");
+        assert_eq!(queue.depth(), Depth::default());
+    }
+
+    #[tokio::test]
+    async fn singles_are_settled_each_on_its_own() {
+        let queue = Queue::of_singles("test", Arc::new(MemoryBackend::new("test")));
+        queue.append(&[1, 2, 3]).await.unwrap();
+        let leased = queue.lease(10, Duration::ZERO).await.unwrap();
+        queue.ack(&[leased[1].seq]).await.unwrap();
+        queue.release(&[leased[0].seq], Duration::ZERO).await.unwrap();
+        assert_eq!(queue.depth().items, 2);
+        let again = queue.lease(10, Duration::ZERO).await.unwrap();
+        assert_eq!((again.len(), again[0].attempt, again[0].items.clone()), (1, 2, Ok(vec![1])));
+    }
+}
