@@ -18,6 +18,7 @@ use crate::telemetry::{ListenerBoard, Rates};
 struct State {
     records: Vec<Record>,
     failing: bool,
+    refusals: usize,
 }
 
 /// A backend that only takes; clones share it.
@@ -38,6 +39,11 @@ impl Memory {
         self.state.lock().failing = true;
     }
 
+    /// How many appends have failed.
+    pub(super) fn refusals(&self) -> usize {
+        self.state.lock().refusals
+    }
+
     /// Appends work again.
     pub(super) fn recover(&self) {
         self.state.lock().failing = false;
@@ -49,6 +55,7 @@ impl Backend for Memory {
     async fn append(&self, records: Vec<Record>) -> Result<(), QueueError> {
         let mut state = self.state.lock();
         if state.failing {
+            state.refusals += 1;
             return Err(QueueError::Full { queue: "events".into(), why: "the disk is full".into() });
         }
         state.records.extend(records);

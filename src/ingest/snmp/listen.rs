@@ -40,6 +40,8 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 const DROPS_EVERY: Duration = Duration::from_secs(1);
 /// Batches still read after the stop: more than the default receive buffer holds, and an end even under steady fire.
 const DRAIN_BATCHES: usize = 1_024;
+/// Silence after which the socket counts as empty at the stop.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(20);
 /// Time for informs under way when the listener stops.
 const ANSWER_DRAIN: Duration = Duration::from_secs(2);
 
@@ -156,14 +158,21 @@ impl Listener {
                 }
             }
         }
-        for _ in 0..DRAIN_BATCHES {
-            if !matches!(self.take_batch(&mut buffer).await, Ok(1..)) {
-                break;
-            }
-        }
+        self.drain(&mut buffer).await;
         self.answers.close();
         // Senders whose answer is cut off repeat their inform to the next process.
         drop(tokio::time::timeout(ANSWER_DRAIN, self.answers.wait()).await);
+    }
+
+    /// Takes what is in the receive buffer when the listener is stopped. The socket is asked with a little patience,
+    /// because tokio may not have been told yet what has arrived.
+    async fn drain(&mut self, buffer: &mut [u8]) {
+        for _ in 0..DRAIN_BATCHES {
+            let ready = tokio::time::timeout(DRAIN_PATIENCE, self.socket.readable()).await;
+            if !matches!(ready, Ok(Ok(()))) || self.take_batch(buffer).await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn note_health(&mut self, result: io::Result<u64>) {

@@ -14,6 +14,8 @@ mod drops;
 mod event;
 mod informs;
 mod listen;
+#[cfg(test)]
+mod listener_tests;
 mod message;
 pub mod names;
 
