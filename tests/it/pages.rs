@@ -61,7 +61,6 @@ fn a_rule_made_on_a_page_matches_and_the_event_tells_why() {
         ("prod_handling", "Page_and_ticket"),
         ("dev_handling", "Ignore"),
         ("team_assignment", "FACILITY"),
-        ("is_active", "true"),
         ("reason", "change 1234"),
     ]);
     let listed = browser.submit(&form).must_be(200).text();
