@@ -125,6 +125,11 @@ fn measurement(input: Input, rules: u32, before: &Moment, run: &Load, server: &S
     let (_, peak) = figures::memory(server.pid())?;
     let disk = figures::disk_bytes(&server.data()).saturating_sub(before.disk);
     let events = judged.max(1) as f64;
+    let mut errors = run.report.errors.clone();
+    let waiting = run.counters.committed.saturating_sub(run.counters.processed_total());
+    if waiting > 0 {
+        errors.push(format!("{waiting} events were still waiting in the queue; they are counted as lost"));
+    }
     Ok(Measurement {
         input,
         rules,
@@ -141,7 +146,7 @@ fn measurement(input: Input, rules: u32, before: &Moment, run: &Load, server: &S
         disk_bytes_per_event: disk as f64 / events,
         matched_percent: 100.0 * matched as f64 / events,
         latency: run.report.latency,
-        errors: run.report.errors.clone(),
+        errors,
         started_in_ms: 0.0,
         idle_mb: 0.0,
         alerts_delivered: 0,

@@ -14,5 +14,6 @@ mod run;
 mod server;
 
 pub use self::args::{BenchArgs, Input};
+pub use self::receiver::Receiver;
 pub use self::report::{BenchReport, Measurement};
 pub use self::run::run;

@@ -150,3 +150,80 @@ impl std::fmt::Display for Transport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::bench::Receiver;
+    use crate::cli::send::Encoding;
+    use crate::cli::send::http::Endpoint;
+    use crate::cli::send::snmp::{Notification, SnmpVersion, Wrapping};
+    use tokio::net::UdpSocket;
+
+    /// Sends 1,000 samples over three connections.
+    async fn send(transport: Transport, shape: Shape) -> Report {
+        let plan = Plan {
+            transport,
+            shape,
+            origin: Origin::Samples { seed: 1 },
+            marker: Some(Marker { text: "run".into(), digits: 6 }),
+            connections: 3,
+            count: Some(1_000),
+            duration: None,
+            rate: Some(100_000.0),
+        };
+        execute(plan, Arc::new(Tally::default()), CancellationToken::new()).await.expect("a report")
+    }
+
+    #[tokio::test]
+    async fn batches_are_posted_and_their_answers_counted() {
+        let receiver = Receiver::start().await.expect("started");
+        let options = PostOptions {
+            endpoint: Endpoint::parse(&receiver.url(), "/").expect("an address"),
+            api_key: Some(Arc::from("key")),
+            batch: 100,
+            encoding: Encoding::Gzip,
+            timeout: Duration::from_secs(10),
+        };
+        let report = send(Transport::Http(options), Shape::Json).await;
+        assert!(report.is_clean(), "{report}");
+        assert_eq!((report.sent, report.accepted), (1_000, 1_000));
+        // 334, 333 and 333 events: four requests a connection, the last one short.
+        assert_eq!((report.statuses[&200], receiver.alerts()), (12, 12));
+    }
+
+    #[tokio::test]
+    async fn informs_without_an_answer_are_told_from_those_with_one() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").await.expect("bind");
+        let to = receiver.local_addr().expect("an address");
+        let responder = tokio::spawn(async move {
+            let mut datagram = [0; 2_048];
+            let mut answered = 0_u64;
+            while let Ok((length, peer)) = receiver.recv_from(&mut datagram).await {
+                // The PDU's tag follows the community; a response is the inform's PDU with another tag.
+                let community = memchr::memmem::find(&datagram[..length], b"public").expect("a community");
+                let tag = community + "public".len();
+                datagram[tag] = 0xa2;
+                let keep_silent = answered == 7;
+                answered += 1;
+                if !keep_silent {
+                    receiver.send_to(&datagram[..length], peer).await.expect("answered");
+                }
+            }
+        });
+        let wrapping =
+            Wrapping { version: SnmpVersion::V2c, notification: Notification::Inform, community: "public".into() };
+        let report = send(Transport::Inform(to, Duration::from_secs(2)), Shape::Trap(wrapping)).await;
+        responder.abort();
+        assert_eq!((report.sent, report.accepted, report.unanswered), (1_000, 999, 1), "{report}");
+        assert!(!report.is_clean());
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_is_not_there_makes_a_report_and_no_hang() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("an address");
+        let report = send(Transport::Tcp(free, Framing::LineFeed), Shape::Syslog).await;
+        assert_eq!((report.sent, report.is_clean()), (0, false));
+        assert_eq!(report.errors.len(), 1, "{report}");
+    }
+}
