@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::signature::signature;
+use super::signature::write_signature;
 use crate::model::{DeadLetter, Decision, Event, Judged, Timestamp};
 use crate::queue::{Leased, Seq};
 use crate::store::{Sighting, UnhandledBatch};
@@ -87,15 +87,16 @@ fn judge_record(
             Ok(decision) => {
                 judgement.tally.count(&decision);
                 if decision.matched.is_none() {
-                    kinds.see(&event);
+                    kinds.see(&event, judgement.judged.len());
                 }
                 judgement.judged.push(Judged { event, decision });
             }
             Err(reason) => judgement.bury(&event, reason, max_retries.saturating_add(1), now),
         }
     }
-    if !kinds.sightings.is_empty() {
-        judgement.unhandled.push(UnhandledBatch { key, sightings: kinds.sightings });
+    let sightings = kinds.into_sightings(&judgement.judged);
+    if !sightings.is_empty() {
+        judgement.unhandled.push(UnhandledBatch { key, sightings });
     }
 }
 
@@ -148,33 +149,53 @@ impl Tally {
     }
 }
 
-/// Unhandled events of one record by host and kind.
+/// Unhandled events of one record by host and kind. Most are of a kind seen before in the record, so seeing one
+/// allocates nothing.
 #[derive(Default)]
 struct Kinds {
-    sightings: Vec<Sighting>,
-    places: HashMap<(String, String), usize>,
+    kinds: Vec<Kind>,
+    places: HashMap<String, usize>,
+    /// Signature, a zero byte (which no signature holds), host.
+    key: String,
+}
+
+struct Kind {
+    signature: String,
+    count: u64,
+    /// Place of the last event among those judged.
+    last: usize,
 }
 
 impl Kinds {
-    fn see(&mut self, event: &Event) {
-        let signature = signature(event);
-        let place = *self.places.entry((event.hostname.clone(), signature)).or_insert_with_key(|(host, signature)| {
-            self.sightings.push(Sighting {
-                hostname: host.clone(),
-                signature: signature.clone(),
-                count: 0,
+    /// Counts an event that will be at `place` among those judged.
+    fn see(&mut self, event: &Event, place: usize) {
+        write_signature(event, &mut self.key);
+        let signature_end = self.key.len();
+        self.key.push('\0');
+        self.key.push_str(&event.hostname);
+        if let Some(kind) = self.places.get(&self.key) {
+            let kind = &mut self.kinds[*kind];
+            kind.count += 1;
+            kind.last = place;
+            return;
+        }
+        self.places.insert(self.key.clone(), self.kinds.len());
+        self.kinds.push(Kind { signature: self.key[..signature_end].to_owned(), count: 1, last: place });
+    }
+
+    fn into_sightings(self, judged: &[Judged]) -> Vec<Sighting> {
+        let sighting = |kind: Kind| {
+            let event = &judged[kind.last].event;
+            Sighting {
+                hostname: event.hostname.clone(),
+                signature: kind.signature,
+                count: kind.count,
                 last: event.id,
                 at: event.received_at,
-                sample: String::new(),
-            });
-            self.sightings.len() - 1
-        });
-        let sighting = &mut self.sightings[place];
-        sighting.count += 1;
-        sighting.last = event.id;
-        sighting.at = event.received_at;
-        sighting.sample.clear();
-        sighting.sample.extend(event.message.chars().take(SAMPLE_CHARS));
+                sample: event.message.chars().take(SAMPLE_CHARS).collect(),
+            }
+        };
+        self.kinds.into_iter().map(sighting).collect()
     }
 }
 
