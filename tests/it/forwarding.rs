@@ -11,7 +11,7 @@ fn event(message: &str) -> serde_json::Value {
 #[test]
 fn an_alert_has_the_form_the_receiver_expects() {
     let receiver = Receiver::start();
-    let server = Server::start(&receiver);
+    let server = Server::builder().delivering_to(&receiver).env("MUTTD_MOOG_AGENT_LOCATION", "site 7").start();
     server.rule(&json!({"match_string": "power supply", "team_assignment": "FACILITY"}));
     let answer = Request::post(server.ports.ingest, "/api/v2/ingest")
         .key(INGEST_KEY)
@@ -29,10 +29,11 @@ fn an_alert_has_the_form_the_receiver_expects() {
         ("manager", "MUTT"),
         ("class", "FACILITY"),
         ("severity", "5"),
+        ("agent_location", "site 7"),
     ] {
         assert_eq!(post.member(member), value, "`{member}` of {}", post.json);
     }
-    for member in ["signature", "source", "agent", "agent_location", "type", "agent_time"] {
+    for member in ["signature", "source", "agent", "type", "agent_time"] {
         assert!(!post.member(member).is_empty(), "`{member}` is missing in {}", post.json);
     }
     assert_eq!(post.json["custom_info"]["message"], "Power Supply 2 failed");

@@ -209,11 +209,23 @@ fn sources() -> Vec<Source> {
     let mut files = Vec::new();
     collect(&root, &mut files);
     assert!(files.len() > 20, "the sources were not found");
-    let sources = files.iter().map(|file| {
-        let path = file.strip_prefix(&root).expect("below src").to_string_lossy().replace('\\', "/");
-        read(path, &fs::read_to_string(file).expect("a source file can be read"))
+    let texts = files.iter().map(|file| {
+        let path = file.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
+        (path, fs::read_to_string(file).expect("a source file can be read"))
     });
-    sources.collect()
+    let texts: Vec<(String, String)> = texts.collect();
+    let tests: BTreeSet<String> = texts.iter().flat_map(|(path, text)| test_files(path, text)).collect();
+    texts.iter().filter(|(path, _)| !tests.contains(path)).map(|(path, text)| read(path.clone(), text)).collect()
+}
+
+/// Files that `text` declares as modules for tests only.
+fn test_files(path: &str, text: &str) -> Vec<String> {
+    let folder = path.trim_end_matches("mod.rs").trim_end_matches(".rs").trim_end_matches('/');
+    let declared = text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
+        let line = rest.lines().next()?.trim().strip_suffix(';')?;
+        line.rsplit_once("mod ").map(|(_, name)| format!("{folder}/{name}.rs"))
+    });
+    declared.collect()
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
