@@ -65,15 +65,14 @@ fn log_in(address: SocketAddr, user: &str, password: &str) -> Browser {
 
 #[test]
 fn the_demo_prints_where_to_go_and_alerts_arrive() {
-    let ports = Server::builder().ports();
-    let program = Program::start(&["demo"], ports);
-    let url = printed(&program, "the address of the UI", r"(http://127\.0\.0\.1:\d+)");
-    assert_eq!(url, format!("http://{}", ports.web));
-    let user = printed(&program, "the user", r"(?i)(?:user|login)\s*:?\s*(\S+)");
-    let password = printed(&program, "the password", r"(?i)password\s*:?\s*(\S+)");
-    let mut browser = log_in(ports.web, &user, &password);
+    let program = Program::start(&["demo"], Server::builder().ports());
+    let address = printed(&program, "the address of the UI", r"UI\s+http://(127\.0\.0\.1:\d+)/");
+    let address: SocketAddr = address.parse().expect("an address and a port");
+    let user = printed(&program, "the user", r"log in as\s+(\S+)");
+    let password = printed(&program, "the password", r"password\s+(\S+)");
+    let mut browser = log_in(address, &user, &password);
     eventually("alerts are delivered", || {
-        let text = Request::get(ports.web, "/metrics").send().ok()?.text();
+        let text = Request::get(address, "/metrics").send().ok()?.text();
         let delivered = text.lines().any(|line| {
             line.starts_with("mutt_moog_requests_total") && line.contains("status=\"success\"") && !line.ends_with(" 0")
         });

@@ -71,7 +71,7 @@ fn nothing_acknowledged_is_lost_or_doubled_over_kills() {
     assert!(status.success(), "SIGTERM ended with {status}");
     let acknowledged = ledger.acknowledged.lock().expect("no sender panicked").clone();
     assert!(acknowledged.len() as u64 > rounds, "the load was too small to show anything: {}", acknowledged.len());
-    let audited = audited_numbers(server.data());
+    let audited = audited_numbers(&server.data().join("store"));
     compare(&acknowledged, &audited, seed);
     alerts_arrived(&receiver, &audited, paged);
     println!(
