@@ -11,10 +11,11 @@ pub struct QueueOptions {
     /// Items after which a queue begins a new generation. 500,000 by default: with a thousand items a record such a
     /// directory is deleted in a few milliseconds once it is drained.
     pub generation_items: u64,
-    /// Payload bytes after which the event queue begins a new generation. 256 MiB by default.
+    /// Payload bytes after which the event queue begins a new generation. 64 MiB by default: sled may keep all of an open
+    /// generation in memory, and two are open.
     pub log_generation_bytes: u64,
-    /// Payload bytes after which an outbox or dead letter queue begins a new generation. 64 MiB by default: these hold
-    /// records that come out of order, so smaller pieces give space back sooner.
+    /// Payload bytes after which an outbox or dead letter queue begins a new generation. 32 MiB by default: these hold
+    /// records that come out of order, so smaller pieces give space back sooner, and up to four are open.
     pub work_generation_bytes: u64,
     /// Bytes of committed records kept in memory for the consumer, so that it need not read them back from the disk.
     /// 32 MiB by default; the same again may be held for one read from the disk.
@@ -31,8 +32,8 @@ impl Default for QueueOptions {
         Self {
             reserve_free_bytes: 64 << 20,
             generation_items: 500_000,
-            log_generation_bytes: 256 << 20,
-            work_generation_bytes: 64 << 20,
+            log_generation_bytes: 64 << 20,
+            work_generation_bytes: 32 << 20,
             handoff_bytes: 32 << 20,
             ballast_bytes: 32 << 20,
             clock: Clock::system(),

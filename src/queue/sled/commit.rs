@@ -388,7 +388,7 @@ impl Writer {
         for first in drained {
             let last = self.core.shelf.lock().last();
             if let Some((_, totals)) = last.filter(|(last, _)| *last == first)
-                && (totals.written < self.worth_rolling() || self.roll().is_err())
+                && (totals.written < self.core.worth_rolling() || self.roll().is_err())
             {
                 continue;
             }
@@ -400,21 +400,16 @@ impl Writer {
             }
         }
     }
-
-    fn worth_rolling(&self) -> u64 {
-        self.core.worth_rolling()
-    }
 }
 
 impl Core {
-    /// Bytes ever written to the newest generation from which on it is replaced when it is drained: a quarter of a full
-    /// one, so that a busy queue that is always nearly empty does not replace it all the time.
+    /// Bytes ever written to the newest generation from which on it is replaced when it is drained: half of a full one,
+    /// so that a busy queue that is always nearly empty does not replace it all the time.
     pub(super) fn worth_rolling(&self) -> u64 {
-        let full = match self.kind {
-            Kind::Log => self.options.log_generation_bytes,
-            Kind::Work => self.options.work_generation_bytes,
-        };
-        (full / 4).min(8 * WORTH_REPLACING)
+        match self.kind {
+            Kind::Log => self.options.log_generation_bytes / 2,
+            Kind::Work => self.options.work_generation_bytes / 2,
+        }
     }
 }
 

@@ -34,13 +34,15 @@ pub(super) struct Shape {
     pub(super) piece: usize,
     /// Bytes sled may cache; it takes that for a hint.
     pub(super) cache: u64,
+    /// Generations open at once: the newest, the one that is read, and where records come out of order some more.
+    pub(super) most_open: usize,
 }
 
 impl Shape {
     /// For records that are whole batches. Opening writes one segment anew, so it should not be larger than needed.
-    pub(super) const LOG: Self = Self { segment: 8 << 20, piece: 64 << 10, cache: 16 << 20 };
+    pub(super) const LOG: Self = Self { segment: 8 << 20, piece: 64 << 10, cache: 16 << 20, most_open: 2 };
     /// For records that are single items.
-    pub(super) const WORK: Self = Self { segment: 4 << 20, piece: 32 << 10, cache: 8 << 20 };
+    pub(super) const WORK: Self = Self { segment: 4 << 20, piece: 32 << 10, cache: 8 << 20, most_open: 4 };
 
     /// Payload bytes that may be appended to a generation between two syncs. sled uses a segment again once what was in
     /// it was written elsewhere and one whole segment was filled after that; it takes written for durable. Appending

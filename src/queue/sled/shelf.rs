@@ -19,9 +19,6 @@ use super::generation::{Durability, Generation, Trouble};
 use super::layout::{Shape, Stored, Totals, decode_small, encode_small};
 use crate::queue::backend::Seq;
 
-/// Generations open at once, the newest included: the oldest is being read, others are looked at.
-const MOST_OPEN: usize = 4;
-
 /// Sequences left out after a generation that cannot be read any more: more than it can ever have used.
 const LEFT_OUT: Seq = 1 << 32;
 
@@ -198,7 +195,7 @@ impl Shelf {
 
     fn close_least_used(&mut self) {
         let last = self.slots.keys().next_back().copied();
-        while self.slots.values().filter(|slot| slot.open.is_some()).count() > MOST_OPEN {
+        while self.slots.values().filter(|slot| slot.open.is_some()).count() > self.shape.most_open {
             let open = self.slots.iter_mut().filter(|(first, slot)| slot.open.is_some() && Some(**first) != last);
             let Some((_, slot)) = open.min_by_key(|(_, slot)| slot.used) else { return };
             slot.open = None;

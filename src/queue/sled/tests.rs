@@ -227,10 +227,10 @@ async fn a_drained_queue_gives_its_space_back() {
         let options = QueueOptions { generation_items: 1_000_000, log_generation_bytes: 16 << 20, ..options() };
         let dir = tempfile::tempdir().unwrap();
         let queue = open(dir.path(), &options).unwrap();
-        for start in 0..24 {
+        for start in 0..30 {
             queue.append(records(start * 5..start * 5 + 5, 60_000)).await.unwrap();
         }
-        assert!(bytes_of(dir.path()) > 7 << 20);
+        assert!(bytes_of(dir.path()) > 8 << 20);
         let leases = lease_all(&queue).await;
         queue.ack(&seqs(&leases)).await.unwrap();
         queue.close().await.unwrap();
