@@ -10,6 +10,16 @@ use crate::store::{EventPage, EventQuery, StoreResult};
 /// Most rows an answer with page numbers reaches back; beyond, searching by time is the way.
 const MAX_PAGED_ROWS: usize = 10_000;
 
+/// Events asked of a store at once: a few megabytes each even when every message is as long as may be (64 KiB, kept
+/// twice).
+const CHUNK: usize = 100;
+
+/// Most bytes of events in one answer; what is left comes with the next cursor.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// Chunks searched for the last alerts: where a rule ignores a flood, some of them may lie further back.
+const MAX_ALERT_CHUNKS: usize = 5;
+
 /// Events found in both stores.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
@@ -48,44 +58,84 @@ pub struct EventStory {
 impl Admin {
     /// Searches the audit and the recent store.
     pub async fn search(&self, query: &EventQuery) -> Result<Found, AdminError> {
-        let stores = &self.parts.stores;
         let limit = query.limit.clamp(1, EventQuery::MAX_LIMIT);
-        let (audit, recent) = tokio::join!(stores.audit.search(query), stores.recent.search(query));
-        let mut warnings = Vec::new();
-        let page = match (audit, recent) {
-            (Ok(audit), Ok(recent)) => merge(audit, recent, limit),
-            (Ok(page), Err(error)) | (Err(error), Ok(page)) => {
-                warnings.push(format!("the answer is incomplete: {error}"));
-                page
+        let mut query = query.clone();
+        let mut found = Found::default();
+        let mut bytes = 0;
+        loop {
+            query.limit = (limit - found.items.len()).min(CHUNK);
+            let page = self.search_chunk(&query, &mut found.warnings).await?;
+            let is_full = page.items.len() == query.limit;
+            bytes += page.items.iter().map(|judged| judged.event.approximate_bytes()).sum::<usize>();
+            found.items.extend(page.items);
+            found.next = page.next;
+            // A chunk that is not full is the end, or a store that stopped at its time budget: the caller decides.
+            if !is_full || page.next.is_none() || found.items.len() >= limit || bytes >= MAX_ANSWER_BYTES {
+                return Ok(found);
             }
-            (Err(error), Err(_)) => return Err(error.into()),
-        };
-        Ok(Found { items: page.items, next: page.next, warnings })
+            query.before = page.next;
+        }
+    }
+
+    async fn search_chunk(&self, query: &EventQuery, warnings: &mut Vec<String>) -> Result<EventPage, AdminError> {
+        let stores = &self.parts.stores;
+        let (audit, recent) = tokio::join!(stores.audit.search(query), stores.recent.search(query));
+        match (audit, recent) {
+            (Ok(audit), Ok(recent)) => Ok(merge(audit, recent, query.limit)),
+            (Ok(page), Err(error)) | (Err(error), Ok(page)) => {
+                let warning = format!("the answer is incomplete: {error}");
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+                Ok(page)
+            }
+            (Err(error), Err(_)) => Err(error.into()),
+        }
     }
 
     /// One page of the audit alone: what upstream calls the audit log.
     pub async fn audit_page(&self, query: &EventQuery, page: usize, limit: usize) -> Result<AuditPage, AdminError> {
-        let wanted = page.saturating_mul(limit);
-        if wanted > MAX_PAGED_ROWS {
+        let end = page.saturating_mul(limit);
+        if end > MAX_PAGED_ROWS {
             return Err(AdminError::invalid(
                 "page",
                 format!("pages end after {MAX_PAGED_ROWS} rows; narrow the search with start_date and end_date"),
             ));
         }
         let mut query = query.clone();
-        let mut rows: Vec<Judged> = Vec::new();
-        let has_more = loop {
-            query.limit = (wanted + 1 - rows.len()).min(EventQuery::MAX_LIMIT);
+        let mut seen = 0;
+        let mut items: Vec<Judged> = Vec::new();
+        loop {
+            query.limit = (end + 1 - seen).min(CHUNK);
             let found = self.parts.stores.audit.search(&query).await?;
-            rows.extend(found.items);
-            match found.next {
-                _ if rows.len() > wanted => break true,
-                None => break false,
-                next => query.before = next,
+            for judged in found.items {
+                if (end - limit..end).contains(&seen) {
+                    items.push(judged);
+                }
+                seen += 1;
             }
-        };
-        let items = rows.into_iter().take(wanted).skip(wanted - limit).collect();
-        Ok(AuditPage { items, has_more })
+            if seen > end || found.next.is_none() {
+                return Ok(AuditPage { items, has_more: seen > end });
+            }
+            query.before = found.next;
+        }
+    }
+
+    /// The last alerts, newest first. Only the audit is asked: everything that was forwarded is in it, and it finds
+    /// matched events without scanning.
+    pub(super) async fn last_alerts(&self, wanted: usize) -> Result<Vec<Judged>, AdminError> {
+        let mut query = EventQuery { matched: Some(true), limit: CHUNK, ..EventQuery::default() };
+        let mut alerts = Vec::new();
+        for _ in 0..MAX_ALERT_CHUNKS {
+            let found = self.parts.stores.audit.search(&query).await?;
+            alerts.extend(found.items.into_iter().filter(|judged| judged.decision.forwarded()));
+            if alerts.len() >= wanted || found.next.is_none() {
+                break;
+            }
+            query.before = found.next;
+        }
+        alerts.truncate(wanted);
+        Ok(alerts)
     }
 
     /// The whole way of one event.

@@ -40,6 +40,7 @@ pub use rule_input::{RuleInput, rule_json};
 pub use rules::{Explained, RuleList, TestMessage, TestOutcome, suggest_match};
 pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
 
+pub use crate::queue::Fault as QueueFault;
 pub use crate::store::{ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun};
 
 use crate::clock::Clock;

@@ -6,8 +6,8 @@ use super::disk::{self, DataUsage, DiskSpace};
 use super::{Admin, AdminError};
 use crate::clock::Clock;
 use crate::model::Judged;
-use crate::queue::Depth;
-use crate::store::{EventQuery, Overrun};
+use crate::queue::{Depth, Fault};
+use crate::store::Overrun;
 use crate::telemetry::metrics::{QUEUE_BYTES, QUEUE_DEPTH, RECENT_BYTES, UPTIME};
 use crate::telemetry::{ListenerState, ListenerStatus, RateSummary, TargetStatus};
 
@@ -36,6 +36,8 @@ pub struct Overview {
     pub rates: RateSummary,
     /// What waits.
     pub queues: Vec<QueueLine>,
+    /// What went wrong with the queues' storage since the start, newest last.
+    pub queue_faults: Vec<Fault>,
     /// The listeners.
     pub listeners: Vec<ListenerStatus>,
     /// The delivery targets.
@@ -83,9 +85,7 @@ impl Admin {
     pub async fn overview(&self) -> Overview {
         let stores = &self.parts.stores;
         let mut warnings = Vec::new();
-        let query = EventQuery { matched: Some(true), limit: LAST_ALERTS * 5, ..EventQuery::default() };
-        let found = noted(self.search(&query).await, &mut warnings).unwrap_or_default();
-        warnings.extend(found.warnings);
+        let last_alerts = noted(self.last_alerts(LAST_ALERTS).await, &mut warnings).unwrap_or_default();
         let unhandled = stores.unhandled.top(TOP_UNHANDLED).await.map_err(AdminError::from);
         let rules = noted(self.rules().await, &mut warnings).unwrap_or_default();
         warnings.extend(rules.problems);
@@ -93,9 +93,10 @@ impl Admin {
         Overview {
             rates: self.rates(),
             queues: self.queue_lines(),
+            queue_faults: self.parts.queues.faults(),
             listeners: self.listeners(),
             targets: self.targets(),
-            last_alerts: found.items.into_iter().filter(|row| row.decision.forwarded()).take(LAST_ALERTS).collect(),
+            last_alerts,
             unhandled: noted(unhandled, &mut warnings).unwrap_or_default(),
             rules: (rules.rules.iter().filter(|rule| rule.draft.is_active).count(), rules.rules.len()),
             recent_bytes: self.recent_bytes(),

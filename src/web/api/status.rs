@@ -53,6 +53,12 @@ pub(super) async fn status(State(web): State<Web>) -> Answer<Json<Value>> {
         "uptime_seconds": overview.uptime.as_secs(),
         "readiness": readiness_json(&readiness),
         "queues": queues.collect::<Vec<_>>(),
+        "queue_faults": overview.queue_faults.iter().map(|fault| json!({
+            "queue": fault.queue,
+            "at": fault.at.to_string(),
+            "kind": fault.kind.name(),
+            "what": fault.what,
+        })).collect::<Vec<_>>(),
         "listeners": overview.listeners.iter().map(listener_json).collect::<Vec<_>>(),
         "targets": overview.targets.iter().map(target_json).collect::<Vec<_>>(),
         "rules": {"active": overview.rules.0, "total": overview.rules.1},

@@ -9,10 +9,10 @@ use super::super::api::hour_label;
 use super::super::auth::SignedIn;
 use super::super::fault::Answer;
 use super::super::input::Fields;
-use super::super::text::{ago, bytes, count, rate, shortened, span, visible};
+use super::super::text::{ago, bytes, count, rate, short_moment, shortened, span, url_encode, visible};
 use super::views::{EventRow, counted, rule_from};
 use super::{Frame, shown};
-use crate::admin::{Overrun, Overview};
+use crate::admin::{Overrun, Overview, QueueFault};
 use crate::model::Timestamp;
 use crate::telemetry::{ListenerState, ListenerStatus, TargetStatus};
 
@@ -21,6 +21,9 @@ const CHART_HEIGHT: u64 = 100;
 
 /// Width of one hour in the chart, gap included.
 const HOUR_WIDTH: usize = 30;
+
+/// Faults of the queues' storage shown; the log has them all.
+const SHOWN_FAULTS: usize = 5;
 
 /// One hour of the chart.
 struct Bar {
@@ -75,6 +78,7 @@ struct OverviewPage {
     peak: String,
     day_total: String,
     queues: Vec<(String, String, String)>,
+    queue_faults: Vec<String>,
     listeners: Vec<ListenerView>,
     any_drops: bool,
     targets: Vec<TargetView>,
@@ -104,7 +108,7 @@ fn page(frame: Frame, overview: Overview, now: Timestamp) -> OverviewPage {
     let listeners: Vec<ListenerView> = overview.listeners.iter().map(listener_view).collect();
     OverviewPage {
         frame,
-        now: super::super::text::short_moment(now),
+        now: short_moment(now),
         now_minute: rate(rates.last_minute),
         now_quarter: rate(rates.last_15_minutes),
         now_hour: rate(rates.last_hour),
@@ -118,6 +122,7 @@ fn page(frame: Frame, overview: Overview, now: Timestamp) -> OverviewPage {
             .iter()
             .map(|line| (line.name.clone(), count(line.depth.items), bytes(line.depth.bytes)))
             .collect(),
+        queue_faults: overview.queue_faults.iter().rev().take(SHOWN_FAULTS).map(fault_line).collect(),
         any_drops: listeners.iter().any(|listener| listener.drops.is_some()),
         listeners,
         targets: overview.targets.iter().map(|target| target_view(target, now)).collect(),
@@ -147,6 +152,17 @@ fn problems(overview: &Overview) -> Vec<String> {
         Some(format!("Alerts do not reach {}: {shown}. They wait in their queue.", visible(target.name.as_str())))
     });
     listeners.chain(targets).collect()
+}
+
+fn fault_line(fault: &QueueFault) -> String {
+    let kept = fault.kept_at.as_ref().map(|path| format!(" Kept at {}.", path.display())).unwrap_or_default();
+    visible(&format!(
+        "{} UTC, queue {}, {}: {}.{kept}",
+        short_moment(fault.at),
+        fault.queue,
+        fault.kind.name(),
+        fault.what
+    ))
 }
 
 fn counted_rules(rules: usize) -> String {
@@ -215,7 +231,7 @@ fn unhandled_view(overrun: &Overrun, now: Timestamp) -> UnhandledView {
         count: count(overrun.count),
         last_seen: ago(sighting.at, now),
         event: sighting.last.to_string(),
-        rule_link: format!("{}&text={}", rule_from(sighting.last), super::super::text::url_encode(&sighting.sample)),
+        rule_link: format!("{}&text={}", rule_from(sighting.last), url_encode(&sighting.sample)),
     }
 }
 
