@@ -233,4 +233,25 @@ mod tests {
         check(page(&[9, 5], Some(5)), page(&[], Some(8)), 10, &[9], Some(8));
         check(page(&[], None), page(&[], None), 10, &[], None);
     }
+
+    #[tokio::test]
+    async fn long_answers_are_whole_however_they_are_fetched() {
+        let test = crate::admin::testing::TestAdmin::new().await;
+        let rows: Vec<_> = (1..=250).map(|number| crate::admin::testing::matched(number, "core1", "down", 1)).collect();
+        test.stores.audit.record(rows).await.expect("recorded");
+        let numbers = |items: &[Judged]| items.iter().map(|row| row.event.id.as_bytes()[15]).collect::<Vec<_>>();
+        let expected: Vec<u8> = (1..=250).rev().collect();
+
+        let query = EventQuery { limit: 1_000, ..EventQuery::default() };
+        let found = test.admin.search(&query).await.expect("found");
+        assert_eq!(numbers(&found.items), expected);
+        let most = test.admin.search(&EventQuery { limit: 249, ..EventQuery::default() }).await.expect("found");
+        assert_eq!((most.items.len(), most.next.is_some()), (249, true));
+
+        let third = test.admin.audit_page(&EventQuery::default(), 3, 100).await.expect("found");
+        assert_eq!((numbers(&third.items), third.has_more), (expected[200..].to_vec(), false));
+        let second = test.admin.audit_page(&EventQuery::default(), 2, 100).await.expect("found");
+        assert_eq!((numbers(&second.items), second.has_more), (expected[100..200].to_vec(), true));
+        assert_eq!(numbers(&test.admin.last_alerts(10).await.expect("found")), expected[..10]);
+    }
 }
