@@ -37,7 +37,7 @@ pub enum AdminError {
     #[error("the user name or the password is wrong")]
     BadLogin,
     /// The one-time set-up token is wrong, used or too old.
-    #[error("this set-up link is not valid any more; make a new one on the appliance")]
+    #[error("this set-up link is not valid any more; make a new one on the appliance with `muttd setup-link`")]
     BadSetupToken,
     /// Try again later.
     #[error("too many failed tries; try again in {} s", after.as_secs().max(1))]

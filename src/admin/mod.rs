@@ -38,6 +38,7 @@ pub use error::AdminError;
 pub use events::{AuditPage, EventStory, Found};
 pub use rule_input::{RuleInput, rule_json};
 pub use rules::{Explained, RuleList, TestMessage, TestOutcome, suggest_match};
+pub use setup::issue_setup_token;
 pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
 
 pub use crate::queue::Fault as QueueFault;

@@ -5,7 +5,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,18 +22,19 @@ const LINK_LIFE: Duration = Duration::from_secs(3_600);
 /// Its file in the data directory.
 const FILE_NAME: &str = "setup-token";
 
-impl Admin {
-    /// Makes a one-time token for `/setup?token=...`; an earlier one stops working.
-    pub async fn issue_setup_token(&self) -> Result<String, AdminError> {
-        let token = hex(&random::<16>()?);
-        let text = format!("{} {}\n", hex(&digest(&token)), self.parts.clock.now().plus(LINK_LIFE).as_micros());
-        let path = self.token_path();
-        blocking(move || write_private(&path, &text))
-            .await?
-            .map_err(|error| AdminError::Unavailable(format!("the set-up link cannot be kept: {error}")))?;
-        Ok(token)
-    }
+/// Makes a one-time token for `/setup?token=...` in a data directory; an earlier one stops working. The appliance need
+/// not run, and need not be told.
+pub async fn issue_setup_token(data_dir: &Path, now: Timestamp) -> Result<String, AdminError> {
+    let token = hex(&random::<16>()?);
+    let text = format!("{} {}\n", hex(&digest(&token)), now.plus(LINK_LIFE).as_micros());
+    let path = data_dir.join(FILE_NAME);
+    blocking(move || write_private(&path, &text)).await?.map_err(|error| {
+        AdminError::Unavailable(format!("the set-up link cannot be kept in the data directory: {error}"))
+    })?;
+    Ok(token)
+}
 
+impl Admin {
     /// Whether a token could be used now.
     pub async fn setup_token_is_valid(&self, token: &str) -> Result<bool, AdminError> {
         let (path, now, token) = (self.token_path(), self.parts.clock.now(), digest(token));
@@ -72,6 +73,11 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let fresh = path.with_extension("new");
     let _ = fs::remove_file(&fresh);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    // Made by root for an appliance that runs as a user of its own: the owner of the directory must be able to read it.
+    if let Some(directory) = path.parent() {
+        let owner = fs::metadata(directory)?;
+        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&fresh, path)
@@ -95,12 +101,13 @@ mod tests {
         let test = TestAdmin::new().await;
         let redeem =
             async |token: &str| test.admin.redeem_setup_token(token, "a long enough password".into(), "c").await;
-        let token = test.admin.issue_setup_token().await.expect("issues");
+        let issue = async || issue_setup_token(&test.admin.parts.data_dir, test.clock.now()).await.expect("issues");
+        let token = issue().await;
         assert!(matches!(redeem("guess").await, Err(AdminError::BadSetupToken)));
         assert!(test.admin.setup_token_is_valid(&token).await.expect("works"));
         redeem(&token).await.expect("works once");
         assert!(matches!(redeem(&token).await, Err(AdminError::BadSetupToken)));
-        let late = test.admin.issue_setup_token().await.expect("issues");
+        let late = issue().await;
         test.clock.advance(LINK_LIFE);
         assert!(matches!(redeem(&late).await, Err(AdminError::BadSetupToken)));
     }

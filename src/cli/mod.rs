@@ -8,6 +8,7 @@ pub mod mock_moog;
 pub mod samples;
 pub mod send;
 pub mod serve;
+pub mod setup_link;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum Command {
     Send(send::SendArgs),
     /// Measure this build on this machine: events per second, CPU, memory and disk.
     Bench(bench::BenchArgs),
+    /// Make a one-time link for setting the password of `admin`, when nobody knows it.
+    SetupLink(setup_link::SetupLinkArgs),
     /// Print the configuration reference (docs/CONFIG.md).
     ConfigReference,
     /// Print the metrics reference (docs/METRICS.md).
@@ -78,6 +81,7 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::MockMoog(args) => mock_moog::run(args).await,
             Command::Send(args) => send::run(args).await,
             Command::Bench(args) => bench::run(args).await,
+            Command::SetupLink(args) => setup_link::run(args).await,
             Command::ConfigReference | Command::MetricsReference | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }
     });
