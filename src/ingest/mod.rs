@@ -13,6 +13,7 @@ pub mod http;
 mod intake;
 mod settings;
 pub mod snmp;
+mod strangers;
 pub mod syslog;
 #[cfg(test)]
 mod testing;

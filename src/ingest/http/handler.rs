@@ -10,12 +10,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::Response;
 use axum::routing::post;
+use parking_lot::Mutex;
 
 use super::answer::{ERRORS_LISTED, ItemError, Rejection, Shape, Taken};
 use super::auth::authorised;
 use super::body::{self, Room};
 use super::items::{Item, split};
 use super::members::{Maker, NoEvent};
+use crate::ingest::strangers::Strangers;
 use crate::ingest::{DropReason, Intake, ListenerContext};
 use crate::model::{Event, Protocol, Source};
 use crate::net::http::{CORRELATION_ID, error_response, new_correlation_id, sent_correlation_id};
@@ -33,12 +35,13 @@ struct Ingest {
     context: ListenerContext,
     line: ListenerHandle,
     room: Room,
+    strangers: Mutex<Strangers>,
 }
 
 /// The ingest API as a router, to be merged with whatever else the port serves. `line` is the listener's line on the
 /// board: each request is counted there.
 pub fn router(context: ListenerContext, line: ListenerHandle) -> Router {
-    let ingest = Arc::new(Ingest { context, line, room: Room::new() });
+    let ingest = Arc::new(Ingest { context, line, room: Room::new(), strangers: Mutex::default() });
     Router::new()
         .route("/ingest", post(take))
         .route("/api/v2/ingest", post(take))
@@ -74,7 +77,7 @@ impl Ingest {
     async fn process(&self, request: Request, sent_id: Option<String>) -> (String, Result<Taken, Rejection>) {
         let peer = peer_of(&request);
         let (parts, body) = request.into_parts();
-        if let Err(rejection) = self.admit(&parts.headers) {
+        if let Err(rejection) = self.admit(&parts.headers, peer) {
             body::discard(&parts.headers, body).await;
             return (sent_id.unwrap_or_else(new_correlation_id), Err(rejection));
         }
@@ -93,8 +96,11 @@ impl Ingest {
         }
     }
 
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Rejection> {
+    fn admit(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), Rejection> {
         if !authorised(headers, &self.context.secrets.get()) {
+            if self.strangers.lock().mention(peer, Instant::now()) {
+                tracing::warn!(%peer, "A request from {peer} without a valid API key was refused");
+            }
             return Err(Rejection::Unauthorized);
         }
         body::check_content_type(headers)
@@ -180,7 +186,7 @@ fn parse(context: &ListenerContext, text: body::Text, peer: IpAddr, id: Option<&
     let (mut events, mut rejected, mut errors, mut index) = (Vec::new(), Rejected::default(), Vec::new(), 0);
     let shape = split(&text.text, &mut |item| {
         let made = match item {
-            Item::Parsed(text, members) => maker.event(text, members),
+            Item::Parsed(text, members) => maker.event(text, *members),
             Item::Text(text) => maker.read(text),
             Item::Bad(why) => Err(NoEvent::malformed(why)),
         };

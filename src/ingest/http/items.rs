@@ -25,7 +25,7 @@ const MAX_MADE_BYTES: usize = 8 << 20;
 /// One item as it was found.
 pub(super) enum Item<'a> {
     /// Text of an object, its members already found.
-    Parsed(&'a str, Members<'a>),
+    Parsed(&'a str, Box<Members<'a>>),
     /// Text that should be an object and is not looked at yet.
     Text(&'a str),
     /// Not JSON, or not an object; why.
@@ -95,7 +95,7 @@ fn object<'a>(text: &'a str, members: Members<'a>, counted: &mut Counted<'_>) ->
             return Ok(Shape::Batch);
         }
     }
-    let taken = counted.take(Item::Parsed(text, members));
+    let taken = counted.take(Item::Parsed(text, Box::new(members)));
     debug_assert!(taken.is_continue(), "one item is below every limit");
     Ok(Shape::Single)
 }

@@ -29,7 +29,6 @@ pub(super) const IP_ADDRESS: u8 = 0x40;
 pub(super) const COUNTER32: u8 = 0x41;
 pub(super) const GAUGE32: u8 = 0x42;
 pub(super) const TIME_TICKS: u8 = 0x43;
-pub(super) const OPAQUE: u8 = 0x44;
 pub(super) const COUNTER64: u8 = 0x46;
 pub(super) const UINTEGER32: u8 = 0x47;
 /// noSuchObject, noSuchInstance and endOfMibView (RFC 3416 section 3): values that say there is none.

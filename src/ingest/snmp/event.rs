@@ -101,7 +101,7 @@ fn varbind(raw: &RawVarbind<'_>) -> Result<Varbind, BerError> {
     Ok(Varbind { name: name_of(&raw.oid), oid: raw.oid.clone(), kind, value })
 }
 
-/// A value as text. Types that SNMP does not have are kept as opaque bytes.
+/// A value as text. Opaque and types that SNMP does not have are kept as bytes.
 fn value(tag: u8, content: &[u8]) -> Result<(VarKind, String), BerError> {
     let number = |kind| ber::unsigned(content).map(|number| (kind, number.to_string()));
     Ok(match tag {
@@ -115,7 +115,7 @@ fn value(tag: u8, content: &[u8]) -> Result<(VarKind, String), BerError> {
         ber::COUNTER64 => number(VarKind::Counter64)?,
         ber::NULL => (VarKind::Null, String::new()),
         tag if ber::EXCEPTIONS.contains(&tag) => (VarKind::Null, String::new()),
-        ber::OPAQUE | _ => (VarKind::Opaque, hex(content)),
+        _ => (VarKind::Opaque, hex(content)),
     })
 }
 

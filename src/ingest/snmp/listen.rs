@@ -15,11 +15,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use super::community::{Strangers, is_accepted};
+use super::community::is_accepted;
 use super::drops;
 use super::event::fill;
 use super::informs::{InformKey, RecentInforms, Seen};
 use super::message::{Kind, NoMessage, decode};
+use crate::ingest::strangers::Strangers;
 use crate::ingest::{DropReason, Intake, ListenerContext, Secrets};
 use crate::model::{Event, Protocol, Source, Timestamp};
 use crate::net::{BindError, Transport, bind_udp};
