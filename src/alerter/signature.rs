@@ -50,56 +50,101 @@ fn normalise(text: &str, out: &mut String) {
     let mut pending = 0;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        let end = if byte.is_ascii_alphanumeric() {
-            let (end, variable) = token_end(bytes, at);
-            // A Cisco mnemonic is the very name of the kind: %LINK-3-UPDOWN.
-            if variable && (at == 0 || bytes[at - 1] != b'%') {
-                out.push_str(&text[pending..at]);
-                push_token(&text[at..end], out);
-                pending = end;
-            }
-            end
-        } else if byte <= b' ' || byte == 0x7f {
-            let end = at + bytes[at..].iter().take_while(|byte| **byte <= b' ' || **byte == 0x7f).count();
-            if &bytes[at..end] != b" " || at == 0 {
-                out.push_str(&text[pending..at]);
-                if !out.is_empty() {
-                    out.push(' ');
+        let start = at;
+        match KINDS[usize::from(byte)] {
+            OTHER => at += 1,
+            BLANK => {
+                while bytes.get(at).is_some_and(|byte| KINDS[usize::from(*byte)] == BLANK) {
+                    at += 1;
                 }
-                pending = end;
+                if start == 0 || &bytes[start..at] != b" " {
+                    out.push_str(&text[pending..start]);
+                    if !out.is_empty() {
+                        out.push(' ');
+                    }
+                    pending = at;
+                }
             }
-            end
-        } else {
-            at + 1
-        };
-        at = end;
+            _ => {
+                let (end, variety) = token(bytes, at);
+                at = end;
+                // A Cisco mnemonic is the very name of the kind: %LINK-3-UPDOWN.
+                if variety == Variety::Word || (start > 0 && bytes[start - 1] == b'%') {
+                    continue;
+                }
+                out.push_str(&text[pending..start]);
+                match variety {
+                    Variety::Number => out.push_str("<n>"),
+                    _ => push_token(&text[start..at], out),
+                }
+                pending = at;
+            }
+        }
     }
     out.push_str(&text[pending..]);
 }
 
-/// Where a token ends, and whether it may be variable. A token is letters and digits, joined by single `:`, `.`, `-`
-/// or `_`, or by the `::` of an IPv6 address. Without a digit only a MAC or IPv6 address is variable.
-fn token_end(bytes: &[u8], start: usize) -> (usize, bool) {
+/// Kinds of bytes.
+const OTHER: u8 = 0;
+const BLANK: u8 = 1;
+const LETTER: u8 = 2;
+const DIGIT: u8 = 3;
+
+/// The kind of every byte: a look-up is what keeps the pass quick.
+const KINDS: [u8; 256] = {
+    let mut kinds = [OTHER; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        kinds[byte as usize] = match byte {
+            b'0'..=b'9' => DIGIT,
+            b'a'..=b'z' | b'A'..=b'Z' => LETTER,
+            0..=b' ' | 0x7f => BLANK,
+            _ => OTHER,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+/// What can be told of a token while its end is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Variety {
+    /// No digits: it stays. (A MAC or IPv6 address of letters alone has colons.)
+    Word,
+    /// Nothing but digits.
+    Number,
+    /// Has to be looked at.
+    Mixed,
+}
+
+/// Where the token ends that starts here. A token is letters and digits, joined by single `:`, `.`, `-` or `_`, or by
+/// the `::` of an IPv6 address.
+fn token(bytes: &[u8], start: usize) -> (usize, Variety) {
     let mut end = start;
-    let (mut has_digit, mut colons) = (false, 0);
+    let (mut digits, mut colons) = (0, 0);
     while let Some(&byte) = bytes.get(end) {
-        if byte.is_ascii_alphanumeric() {
-            has_digit |= byte.is_ascii_digit();
-        } else {
-            let next = bytes.get(end + 1).copied().unwrap_or(b' ');
-            let joined = match byte {
-                b'.' | b'-' | b'_' => next.is_ascii_alphanumeric(),
-                b':' => next.is_ascii_alphanumeric() || next == b':',
-                _ => false,
-            };
-            if !joined {
-                break;
+        match KINDS[usize::from(byte)] {
+            LETTER => {}
+            DIGIT => digits += 1,
+            OTHER => {
+                let next = bytes.get(end + 1).copied().unwrap_or(b' ');
+                let goes_on = KINDS[usize::from(next)] >= LETTER;
+                match byte {
+                    b'.' | b'-' | b'_' if goes_on => {}
+                    b':' if goes_on || next == b':' => colons += 1,
+                    _ => break,
+                }
             }
-            colons += usize::from(byte == b':');
+            _ => break,
         }
         end += 1;
     }
-    (end, has_digit || colons > 1)
+    let variety = match (digits, colons) {
+        (0, 0 | 1) => Variety::Word,
+        _ if digits == end - start => Variety::Number,
+        _ => Variety::Mixed,
+    };
+    (end, variety)
 }
 
 fn push_token(token: &str, out: &mut String) {
