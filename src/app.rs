@@ -241,7 +241,8 @@ fn settings(config: &Config) -> (Senders, Lives) {
 
 async fn open_queues(config: &Config) -> anyhow::Result<Queues> {
     let (dir, options) = (config.data_dir.join("queues"), config.queue.clone());
-    let queues = tokio::task::spawn_blocking(move || Queues::open(&dir, &[moogsoft()?], &options).map_err(anyhow::Error::from));
+    let queues =
+        tokio::task::spawn_blocking(move || Queues::open(&dir, &[moogsoft()?], &options).map_err(anyhow::Error::from));
     queues.await?.context("cannot open the queues")
 }
 
@@ -257,7 +258,9 @@ async fn start_alerter(
     stop: &CancellationToken,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let stores = parts.stores;
-    let loaded = alerter::load_ruling(stores.rules.as_ref(), stores.inventory.as_ref()).await.context("cannot read the rules")?;
+    let loaded = alerter::load_ruling(stores.rules.as_ref(), stores.inventory.as_ref())
+        .await
+        .context("cannot read the rules")?;
     alerter::announce(&loaded);
     let (sender, ruling) = live(loaded.ruling);
     let refresh = alerter::refresh(
@@ -300,7 +303,8 @@ fn start_forwarder(
     let name = moogsoft()?;
     let settings = parts.lives.moog.clone();
     let outbox = parts.queues.outboxes.get(&name).context("the outbox of moogsoft is missing")?.clone();
-    let target = Moogsoft::new(name.clone(), settings.clone(), parts.clock.clone()).map_err(|why| anyhow::anyhow!(why))?;
+    let target =
+        Moogsoft::new(name.clone(), settings.clone(), parts.clock.clone()).map_err(|why| anyhow::anyhow!(why))?;
     let board = targets.register(name, target.address());
     let forwarder = ForwarderParts {
         outbox,
@@ -342,10 +346,14 @@ fn start_datagram_and_stream_listeners(context: &ListenerContext, listen: &Liste
 }
 
 /// Tells where an HTTP listener is bound, or why it is not.
-fn bind_http(board: &ListenerBoard, name: &'static str, address: SocketAddr) -> Option<(std::net::TcpListener, crate::telemetry::ListenerHandle)> {
-    let bound = net::bind_tcp(address).and_then(|listener| {
+fn bind_http(
+    board: &ListenerBoard,
+    name: &'static str,
+    address: SocketAddr,
+) -> Option<(std::net::TcpListener, crate::telemetry::ListenerHandle)> {
+    let bound = net::bind_tcp(address).map(|listener| {
         let local = listener.local_addr().unwrap_or(address);
-        Ok((listener, local))
+        (listener, local)
     });
     match bound {
         Ok((listener, local)) => {

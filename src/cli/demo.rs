@@ -118,9 +118,11 @@ async fn report_progress(
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let sent = |counters: &[&AtomicU64]| counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum::<u64>();
+        let sent =
+            |counters: &[&AtomicU64]| counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum::<u64>();
         let alerts = receiver.stats();
-        let alerts_by = |sources: &[&str]| sources.iter().filter_map(|source| alerts.by_source.get(*source)).sum::<u64>();
+        let alerts_by =
+            |sources: &[&str]| sources.iter().filter_map(|source| alerts.by_source.get(*source)).sum::<u64>();
         println!(
             "{:>4} s  sent: {} syslog, {} traps, {} JSON   waiting: {}   alerts at the receiver: {} (syslog {}, traps {}, JSON {})",
             started.elapsed().as_secs(),
@@ -158,7 +160,9 @@ async fn install_samples(admin: &Admin) -> anyhow::Result<()> {
 }
 
 fn address(app: &App, listener: &'static str) -> anyhow::Result<SocketAddr> {
-    app.listeners().address(listener).with_context(|| format!("the listener {listener} did not start; see the messages above"))
+    app.listeners()
+        .address(listener)
+        .with_context(|| format!("the listener {listener} did not start; see the messages above"))
 }
 
 /// The demo's configuration: loopback only, the usual ports where they are free, alerts to the built-in receiver.
@@ -191,6 +195,9 @@ fn udp_address(port: u16) -> String {
 fn temporary_directory() -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt as _;
     let path = std::env::temp_dir().join(format!("muttd-demo-{}", std::process::id()));
-    std::fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("cannot make `{}`", path.display()))?;
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&path)
+        .with_context(|| format!("cannot make `{}`", path.display()))?;
     Ok(path)
 }

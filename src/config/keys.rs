@@ -40,7 +40,14 @@ pub struct Key {
     pub help: &'static str,
 }
 
-const fn key(section: &'static str, name: &'static str, env: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+const fn key(
+    section: &'static str,
+    name: &'static str,
+    env: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Key {
     Key { section, name, env, kind, default, help }
 }
 
@@ -74,7 +81,7 @@ pub const KEYS: &[Key] = &[
     key("snmp", "communities", "MUTTD_SNMP_COMMUNITIES", Kind::List, "public", "SNMP v1 and v2c communities accepted. `public` admits what unauthenticated syslog admits anyway; name your own to be stricter."),
     key("moog", "webhook_url", "MUTTD_MOOG_WEBHOOK_URL", Kind::Text, "", "Where alerts are posted; while it is empty alerts wait in their queue."),
     key("moog", "api_key", "MUTTD_MOOG_API_KEY", Kind::Secret, "", "Sent to Moogsoft as `Authorization: Bearer`."),
-    key("moog", "agent_location", "MUTTD_MOOG_AGENT_LOCATION", Kind::Text, "", "Where this appliance stands, for Moogsoft's `agent_location`."),
+    key("moog", "agent_location", "MUTTD_MOOG_AGENT_LOCATION", Kind::Text, "", "Where this appliance stands, for Moogsoft's `agent_location`; this machine's host name when not set."),
     key("log", "level", "MUTTD_LOG", Kind::Text, "info", "What is logged: error, warn, info, debug, trace, or a filter such as `info,muttd::forward=debug`."),
     key("log", "format", "MUTTD_LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "Log lines for people or for machines."),
     key("queue", "reserve_free_bytes", "MUTTD_QUEUE_RESERVE_FREE_BYTES", integer(1 << 20, TERABYTE), "268435456", "Bytes of free disk below which no more events are taken, so that what is stored can still be processed."),
@@ -115,14 +122,19 @@ pub fn reference() -> String {
     let mut page = String::from(
         "# Configuration\n\n`muttd serve --data DIR` reads `DIR/muttd.toml` when it is there (or the file given by `--config`), then the \
          environment, which wins. An unknown key or a value out of range stops the start with a message that names it. `SIGHUP` reads \
-         both again; addresses, `[queue]` and `[log]` need a restart.\n\nThis page is made from the table in `src/config/keys.rs` by \
+         both again without a restart: everything but addresses, `[queue]` and the log's format takes effect at once, and a file \
+         that cannot be used changes nothing.\n\n```toml\n[syslog]\nudp_listen = \"0.0.0.0:514\"\ntcp_listen = \"0.0.0.0:514\"\n\n\
+         [snmp]\nlisten = \"0.0.0.0:162\"\ncommunities = [\"our-community\"]\n\n[moog]\nwebhook_url = \"https://moog.example.net/events/webhook_mutt\"\n\n\
+         [dynamic]\nunhandled_threshold = 50\n```\n\nThis page is made from the table in `src/config/keys.rs` by \
          `muttd config-reference`.\n",
     );
     let mut section = "";
     for key in KEYS {
         if key.section != section {
             section = key.section;
-            page.push_str(&format!("\n## [{section}]\n\n| key | environment | value | default | meaning |\n|---|---|---|---|---|\n"));
+            page.push_str(&format!(
+                "\n## [{section}]\n\n| key | environment | value | default | meaning |\n|---|---|---|---|---|\n"
+            ));
         }
         let value = match key.kind {
             Kind::Text => "text".to_owned(),

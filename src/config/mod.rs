@@ -196,7 +196,7 @@ fn moog_settings(values: &Values) -> Result<forward::Settings, ConfigError> {
     Ok(forward::Settings {
         url,
         api_key: forward::ApiKey::new(values.text("moog", "api_key")),
-        agent_location: values.text("moog", "agent_location"),
+        agent_location: agent_location(values.text("moog", "agent_location")),
         rate_limit: Some(narrow(values.number("dynamic", "moog_rate_limit"))).filter(|limit| *limit > 0),
         rate_period: Duration::from_secs(values.number("dynamic", "moog_rate_period")),
         retry_base: Duration::from_millis(values.number("dynamic", "moog_retry_base_ms")),
@@ -205,6 +205,15 @@ fn moog_settings(values: &Values) -> Result<forward::Settings, ConfigError> {
         timeout: Duration::from_secs(values.number("dynamic", "moog_timeout_seconds")),
         concurrency: size(values.number("dynamic", "moog_concurrency")),
     })
+}
+
+/// As configured, else this machine's host name, so that a receiver of several appliances can tell them apart.
+fn agent_location(configured: String) -> String {
+    if !configured.is_empty() {
+        return configured;
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// `UTC`, `Z`, `+01:00`, `-0530`; empty for the system's zone.
@@ -224,4 +233,31 @@ fn narrow(number: u64) -> u32 {
 
 fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_file_and_environment_every_stage_gets_its_own_defaults() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let values = Values::read(None, |_| None).expect("valid defaults");
+        assert_eq!(ingest_settings(&values).expect("valid"), ingest::Settings::default());
+        assert_eq!(alerter_settings(&values).expect("valid"), alerter::Settings::default());
+        let moog = moog_settings(&values).expect("valid");
+        assert_eq!(forward::Settings { agent_location: String::new(), ..moog }, forward::Settings::default());
+        let config = Config::load(dir.path(), None).expect("valid");
+        assert!(config.fresh_keys.is_some(), "keys were made and are to be shown");
+        assert_eq!(config.ingest_secrets.api_keys.len(), 2, "the ingest key and the admin key");
+        let again = Config::load(dir.path(), None).expect("valid");
+        assert!(again.fresh_keys.is_none(), "kept keys are not shown again");
+    }
+
+    #[test]
+    fn a_webhook_that_is_no_address_is_refused() {
+        let values = Values::read(None, |name| (name == "MUTTD_MOOG_WEBHOOK_URL").then(|| "moog".to_owned()));
+        let error = moog_settings(&values.expect("a text")).expect_err("it cannot be posted to");
+        assert!(error.to_string().contains("webhook_url"), "{error}");
+    }
 }

@@ -62,10 +62,11 @@ fn create(path: &Path) -> Result<KeptSecrets, ConfigError> {
          ingest_api_key = \"{}\"\nadmin_api_key = \"{}\"\n",
         secrets.ingest_api_key, secrets.admin_api_key
     );
-    let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
+    let written =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
     written.map_err(|error| ConfigError(format!("cannot write `{}`: {error}", path.display())))?;
     Ok(secrets)
 }

@@ -31,8 +31,9 @@ impl Values {
             values.insert((key.section, key.name), from_text(key, key.default, "its default")?);
         }
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| ConfigError(format!("cannot read the configuration file `{}`: {error}", path.display())))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                ConfigError(format!("cannot read the configuration file `{}`: {error}", path.display()))
+            })?;
             overlay_file(&mut values, &text, &path.display().to_string())?;
         }
         for key in KEYS {
@@ -82,11 +83,16 @@ fn overlay_file(
         text.parse().map_err(|error| ConfigError(format!("`{file}` is not valid TOML: {error}")))?;
     for (section, content) in &table {
         let Some(content) = content.as_table() else {
-            return Err(ConfigError(format!("`{file}`: `{section}` stands outside any section; see docs/CONFIG.md for the sections")));
+            return Err(ConfigError(format!(
+                "`{file}`: `{section}` stands outside any section; see docs/CONFIG.md for the sections"
+            )));
         };
         for (name, value) in content {
             let Some(key) = find(section, name) else {
-                return Err(ConfigError(format!("`{file}`: unknown key `{name}` in [{section}]; {}", suggestion(section, name))));
+                return Err(ConfigError(format!(
+                    "`{file}`: unknown key `{name}` in [{section}]; {}",
+                    suggestion(section, name)
+                )));
             };
             values.insert((key.section, key.name), from_toml(key, value, file)?);
         }
@@ -109,9 +115,8 @@ fn suggestion(section: &str, name: &str) -> String {
 }
 
 fn from_toml(key: &Key, value: &toml::Value, file: &str) -> Result<Value, ConfigError> {
-    let wrong = |wanted: &str| {
-        Err(ConfigError(format!("`{file}`: `{}` in [{}] must be {wanted}", key.name, key.section)))
-    };
+    let wrong =
+        |wanted: &str| Err(ConfigError(format!("`{file}`: `{}` in [{}] must be {wanted}", key.name, key.section)));
     match (key.kind, value) {
         (Kind::Integer { .. }, toml::Value::Integer(number)) => from_text(key, &number.to_string(), file),
         (Kind::Integer { min, max }, _) => wrong(&format!("a whole number from {min} to {max}")),
@@ -127,15 +132,13 @@ fn from_toml(key: &Key, value: &toml::Value, file: &str) -> Result<Value, Config
 }
 
 fn from_text(key: &Key, text: &str, origin: &str) -> Result<Value, ConfigError> {
-    let wrong = |why: String| {
-        Err(ConfigError(format!("`{}` in [{}] (set by {origin}) {why}", key.name, key.section)))
-    };
+    let wrong = |why: String| Err(ConfigError(format!("`{}` in [{}] (set by {origin}) {why}", key.name, key.section)));
     let text = text.trim();
     match key.kind {
         Kind::Text | Kind::Secret => Ok(Value::Text(text.to_owned())),
-        Kind::List => Ok(Value::List(
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(String::from).collect(),
-        )),
+        Kind::List => {
+            Ok(Value::List(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(String::from).collect()))
+        }
         Kind::Integer { min, max } => match text.replace('_', "").parse::<i64>() {
             Ok(number) if (min..=max).contains(&number) => Ok(Value::Integer(number)),
             _ => wrong(format!("is `{text}`, but must be a whole number from {min} to {max}")),
@@ -160,7 +163,9 @@ fn parse_address(text: &str) -> Result<Option<SocketAddr>, String> {
         None => text.replacen("localhost:", "127.0.0.1:", 1),
     };
     full.parse().map(Some).map_err(|_| {
-        format!("is `{text}`, but must be an address to listen on such as 0.0.0.0:5514, [::]:5514 or 5514; empty for off")
+        format!(
+            "is `{text}`, but must be an address to listen on such as 0.0.0.0:5514, [::]:5514 or 5514; empty for off"
+        )
     })
 }
 

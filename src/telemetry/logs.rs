@@ -23,7 +23,9 @@ pub struct LogControl {
 
 /// What cannot be used as a filter.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("`{filter}` is not a log filter ({why}); use error, warn, info, debug, trace or directives such as `info,muttd::forward=debug`")]
+#[error(
+    "`{filter}` is not a log filter ({why}); use error, warn, info, debug, trace or directives such as `info,muttd::forward=debug`"
+)]
 pub struct InvalidFilter {
     filter: String,
     why: String,
@@ -35,7 +37,9 @@ pub fn init(filter: &str, format: LogFormat) -> Result<LogControl, InvalidFilter
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     let registry = tracing_subscriber::registry().with(layer);
     let started = match format {
-        LogFormat::Text => registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).try_init(),
+        LogFormat::Text => {
+            registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).try_init()
+        }
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     // A second start in one process (as tests may do) keeps the first subscriber.
@@ -54,6 +58,7 @@ impl LogControl {
 fn parse(filter: &str) -> Result<EnvFilter, InvalidFilter> {
     // sled and hyper chat about their own inner life below `warn`.
     let quiet = ["sled=warn", "hyper=warn", "reqwest=warn", "rustls=warn", "h2=warn"];
-    let parsed = EnvFilter::try_new(filter).map_err(|error| InvalidFilter { filter: filter.to_owned(), why: error.to_string() })?;
+    let parsed = EnvFilter::try_new(filter)
+        .map_err(|error| InvalidFilter { filter: filter.to_owned(), why: error.to_string() })?;
     Ok(quiet.iter().filter_map(|directive| directive.parse().ok()).fold(parsed, EnvFilter::add_directive))
 }

@@ -121,7 +121,7 @@ fn four_months(maker: &Maker) -> Vec<Judged> {
             let millis = START + month * 30 * DAY + (n / 20) * 1_000;
             let judged = maker.judged(
                 millis,
-                ["r1", "R2", "r3"][usize::try_from(n % 3).unwrap()],
+                ["r1", "R2", "r3"][usize::try_from(n % 3).expect("below three")],
                 (n % 4 != 0).then_some(n % 4),
             );
             if n % 10 == 0 {

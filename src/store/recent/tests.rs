@@ -15,7 +15,7 @@ fn event(second: i64, index: u64, host: &str, message: &str) -> Judged {
     event.hostname = host.to_owned();
     event.message = message.to_owned();
     event.severity = Severity::new(u8::try_from(index % 8).unwrap());
-    let matched = (index % 2 == 0).then(|| Matched {
+    let matched = index.is_multiple_of(2).then(|| Matched {
         rule: RuleId(3),
         handling: Handling::PageOnly,
         team: Team::new("NETO").unwrap(),
