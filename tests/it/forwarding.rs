@@ -169,7 +169,7 @@ fn a_rule_counts_at_once_and_its_changes_are_logged() {
     let status = Request::delete(server.ports.web, path.as_str()).key(ADMIN_KEY).expect().status;
     assert!([200, 204].contains(&status), "the rule could not be deleted: {status}");
     assert_eq!(Request::get(server.ports.web, path.as_str()).key(ADMIN_KEY).expect().status, 404);
-    let changes = server.api_get("/api/v2/config-audit");
+    let changes = server.api_get("/api/v2/config-audit?table_name=alert_rules");
     let operations = changes["changes"].as_array().expect("`changes`").iter().map(|change| change["operation"].clone());
     assert_eq!(operations.collect::<Vec<_>>(), [json!("DELETE"), json!("CREATE")]);
 }

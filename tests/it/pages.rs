@@ -135,7 +135,7 @@ fn wrong_passwords_are_refused_and_cookies_are_guarded() {
     assert!(answer.text().contains("type=\"password\""), "a wrong password leads back to the form");
     assert_ne!(Request::get(server.ports.web, "/events").expect().status, 200);
     let page = browser.open("/login").text();
-    let form = Form::on(&page, "password").filled(&[("username", "admin"), ("password", PASSWORD)]);
+    let form = Form::on(&page, "password").filled(&[("user", "admin"), ("password", PASSWORD)]);
     let answer = browser.submit_once(&form);
     let cookie = answer.header("set-cookie").expect("a login sets a cookie").to_owned();
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite"), "{cookie}");

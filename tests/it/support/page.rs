@@ -54,7 +54,7 @@ impl Browser {
     /// Logs in through the login page.
     pub fn log_in(&mut self, user: &str, password: &str) -> Answer {
         let page = self.open("/login").must_be(200).text();
-        let form = Form::on(&page, "password").filled(&[("username", user), ("password", password)]);
+        let form = Form::on(&page, "password").filled(&[("user", user), ("password", password)]);
         self.submit(&form)
     }
 
