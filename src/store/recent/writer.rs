@@ -96,9 +96,10 @@ impl Writer {
             let done = catch_unwind(AssertUnwindSafe(|| self.work(shared, &work)));
             if done.is_err() {
                 error!("writing the recent store panicked; the events at hand are dropped");
-                if let Work::Frame(pieces) = &work {
-                    finish(shared, pieces.len(), None);
-                    count_dropped(pieces);
+                match &work {
+                    Work::Frame(pieces) => drop_pieces(shared, pieces),
+                    Work::Spill(pieces) => mark_spilled(shared, pieces),
+                    Work::Housekeeping | Work::Stop => {}
                 }
             }
             shared.publish_bytes(self.bytes(&shared.state.lock()));
@@ -111,8 +112,7 @@ impl Writer {
             Work::Frame(pieces) => {
                 let written = self.write_frame(shared, pieces);
                 if written.is_err() {
-                    finish(shared, pieces.len(), None);
-                    count_dropped(pieces);
+                    drop_pieces(shared, pieces);
                 }
                 self.tell(written);
                 self.housekeeping(shared);
@@ -121,7 +121,7 @@ impl Writer {
                 let spilled = self.spill(shared, pieces);
                 self.tell(spilled);
                 // Also when it failed: they are tried again as part of their frame.
-                shared.state.lock().pending.iter_mut().take(pieces.len()).for_each(|piece| piece.spilled = true);
+                mark_spilled(shared, pieces);
             }
             Work::Housekeeping => self.housekeeping(shared),
             Work::Stop => {}
@@ -130,13 +130,13 @@ impl Writer {
 
     fn write_frame(&mut self, shared: &Shared, pieces: &[Piece]) -> io::Result<()> {
         let Some((info, frame)) = self.encoder.encode(events(pieces))? else {
-            finish(shared, pieces.len(), None);
+            finish(shared, pieces, None);
             return Ok(());
         };
         let active = self.active(shared)?;
         active.append(info, &frame)?;
         let placed = active.frames.last().copied();
-        finish(shared, pieces.len(), placed);
+        finish(shared, pieces, placed);
         Ok(())
     }
 
@@ -241,18 +241,31 @@ fn events(pieces: &[Piece]) -> impl Iterator<Item = &Judged> {
     pieces.iter().flat_map(|piece| piece.events.iter())
 }
 
-fn count_dropped(pieces: &[Piece]) {
-    metrics::counter!(RECENT_DROPPED).increment(events(pieces).count() as u64);
+/// Gives up the first pieces of the list.
+fn drop_pieces(shared: &Shared, pieces: &[Piece]) {
+    metrics::counter!(RECENT_DROPPED).increment(finish(shared, pieces, None));
+}
+
+fn mark_spilled(shared: &Shared, pieces: &[Piece]) {
+    shared.state.lock().pending.iter_mut().take(pieces.len()).for_each(|piece| piece.spilled = true);
 }
 
 /// Takes the first pieces off the list and, in the same moment, puts the frame they are in now into the index.
-fn finish(shared: &Shared, pieces: usize, placed: Option<segment::Placed>) {
+/// Pieces that are not on the list any more are left alone. Answers how many events were taken off.
+fn finish(shared: &Shared, pieces: &[Piece], placed: Option<segment::Placed>) -> u64 {
     let mut state = shared.state.lock();
-    let done: usize = state.pending.drain(..pieces).map(|piece| piece.bytes).sum();
-    state.pending_bytes = state.pending_bytes.saturating_sub(done);
+    let same = |(waiting, done): &(&Piece, &Piece)| Arc::ptr_eq(&waiting.events, &done.events);
+    let count = state.pending.iter().zip(pieces).take_while(same).count();
+    let (mut events, mut bytes) = (0, 0);
+    for piece in state.pending.drain(..count) {
+        events += piece.events.len() as u64;
+        bytes += piece.bytes;
+    }
+    state.pending_bytes = state.pending_bytes.saturating_sub(bytes);
     if let (Some(placed), Some((_, frames))) = (placed, &mut state.active) {
         frames.push(placed);
     }
+    events
 }
 
 /// Waits until there is something to do.
