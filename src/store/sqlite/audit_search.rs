@@ -15,6 +15,7 @@ use tracing::{error, warn};
 use super::audit_write::{Facts, OUTCOMES, event_key, protocol_number};
 use super::body::decode;
 use super::connect::Fault;
+use super::digest::stretches;
 use super::months::{Month, MonthFile, Months, PROBES, floor_id, ordinal, ordinal_at};
 use crate::model::{DeliveryNote, DeliveryOutcome, EventId, Judged, TargetName, Timestamp};
 use crate::store::{EventPage, EventQuery};
@@ -104,34 +105,37 @@ fn walk(
     wanted: usize,
     deadline: Instant,
 ) -> Result<Walk, Fault> {
-    let Some((sql, values)) = statement(connection, query)? else { return Ok(Walk::Done) };
+    let Some(plan) = plan(connection, query)? else { return Ok(Walk::Done) };
     let mut lowest = hits.iter().map(|hit| ordinal(hit.event.id)).min().unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(values))?;
     let mut until_look = ROWS_PER_LOOK;
-    while let Some(row) = rows.next()? {
-        let at: i64 = row.get(0)?;
-        if hits.len() >= wanted && at < lowest {
-            return Ok(Walk::Enough);
-        }
-        until_look -= 1;
-        if until_look == 0 {
-            until_look = ROWS_PER_LOOK;
-            if Instant::now() >= deadline {
-                // This row was not looked at, so everything up to it is still to be seen.
-                return Ok(Walk::OutOfTime(at.saturating_add(1)));
+    for stretch in plan.stretches {
+        let (sql, values) = statement(query, stretch);
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params_from_iter(values))?;
+        while let Some(row) = rows.next()? {
+            let at: i64 = row.get(0)?;
+            if hits.len() >= wanted && at < lowest {
+                return Ok(Walk::Enough);
             }
-        }
-        if !may_match(row, query)? {
-            continue;
-        }
-        match decode(row.get_ref(5)?.as_blob().unwrap_or_default(), row.get(4)?) {
-            Ok(judged) if query.matches(&judged) => {
-                lowest = lowest.min(ordinal(judged.event.id));
-                hits.push(judged);
+            until_look -= 1;
+            if until_look == 0 {
+                until_look = ROWS_PER_LOOK;
+                if Instant::now() >= deadline {
+                    // This row was not looked at, so everything up to it is still to be seen.
+                    return Ok(Walk::OutOfTime(at.saturating_add(1)));
+                }
             }
-            Ok(_) => {}
-            Err(why) => damaged_row(file, at, &why),
+            if !may_match(row, query, plan.host)? {
+                continue;
+            }
+            match decode(row.get_ref(5)?.as_blob().unwrap_or_default(), row.get(4)?) {
+                Ok(judged) if query.matches(&judged) => {
+                    lowest = lowest.min(ordinal(judged.event.id));
+                    hits.push(judged);
+                }
+                Ok(_) => {}
+                Err(why) => damaged_row(file, at, &why),
+            }
         }
     }
     Ok(if hits.len() >= wanted { Walk::Enough } else { Walk::Done })
@@ -145,7 +149,15 @@ fn damaged_row(file: &MonthFile, at: i64, why: &str) {
 }
 
 /// The cheap half of the comparison: columns, without decoding the event.
-fn may_match(row: &Row<'_>, query: &EventQuery) -> Result<bool, Fault> {
+fn may_match(row: &Row<'_>, query: &EventQuery, host: Option<i64>) -> Result<bool, Fault> {
+    if host.is_some() && row.get::<_, Option<i64>>(6)? != host {
+        return Ok(false);
+    }
+    if let Some(rule) = query.rule
+        && row.get::<_, Option<i64>>(3)? != Some(rule.0)
+    {
+        return Ok(false);
+    }
     if let Some(severity) = query.severity
         && row.get::<_, Option<i64>>(1)? != Some(i64::from(severity.number()))
     {
@@ -164,10 +176,15 @@ fn may_match(row: &Row<'_>, query: &EventQuery) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// The statement that lists the rows in question, newest first, by the most selective index there is; `None` if the
-/// month cannot hold any. Severity, protocol and text have no index: they are compared row by row, where the clock is
-/// looked at in between.
-fn statement(connection: &Connection, query: &EventQuery) -> Result<Option<(String, Vec<Value>)>, Fault> {
+/// What of a month has to be walked.
+struct Plan {
+    host: Option<i64>,
+    /// Stretches of ordinals, the highest first.
+    stretches: Vec<(i64, i64)>,
+}
+
+/// What of the month to walk; `None` if it cannot hold a hit. Severity, protocol and text are compared row by row.
+fn plan(connection: &Connection, query: &EventQuery) -> Result<Option<Plan>, Fault> {
     let facts = Facts::read(connection)?;
     let mut least = i64::MIN;
     let mut greatest = i64::MAX;
@@ -183,30 +200,40 @@ fn statement(connection: &Connection, query: &EventQuery) -> Result<Option<(Stri
     if least > greatest || facts.rows == 0 {
         return Ok(None);
     }
-    let mut condition = String::from("ordinal BETWEEN ? AND ?");
-    let mut values = vec![Value::Integer(least), Value::Integer(greatest)];
-    let mut index = "";
-    if let Some(rule) = query.rule {
-        condition.push_str(" AND rule = ?");
-        values.push(Value::Integer(rule.0));
-        index = "INDEXED BY events_rule";
-    }
+    let mut host = None;
     if let Some(hostname) = &query.hostname {
         let mut find = connection.prepare_cached("SELECT id FROM hosts WHERE name = ?1")?;
-        let Some(host) = find.query_row([hostname], |row| row.get(0)).optional()? else { return Ok(None) };
-        condition.push_str(" AND host = ?");
-        values.push(Value::Integer(host));
-        index = "INDEXED BY events_host";
+        host = find.query_row([hostname], |row| row.get(0)).optional()?;
+        if host.is_none() {
+            return Ok(None);
+        }
     }
-    if let Some(correlation) = &query.correlation_id {
-        condition.push_str(" AND correlation = ?");
-        values.push(Value::Text(correlation.clone()));
-        index = "INDEXED BY events_correlation";
+    let rule = query.rule.map(|rule| rule.0);
+    // Correlation ids have an index of their own, which is narrower than any stretch.
+    let is_plain = host.is_none() && rule.is_none() || query.correlation_id.is_some();
+    let stretches =
+        if is_plain { vec![(least, greatest)] } else { stretches(connection, (least, greatest), host, rule)? };
+    Ok(Some(Plan { host, stretches }))
+}
+
+/// The rows of a stretch, newest first.
+fn statement(query: &EventQuery, (least, greatest): (i64, i64)) -> (&'static str, Vec<Value>) {
+    let mut values = vec![Value::Integer(least), Value::Integer(greatest)];
+    match &query.correlation_id {
+        None => (
+            "SELECT ordinal, severity, protocol, rule, crc, body, host FROM events \
+             WHERE ordinal BETWEEN ? AND ? ORDER BY ordinal DESC",
+            values,
+        ),
+        Some(correlation) => {
+            values.push(Value::Text(correlation.clone()));
+            (
+                "SELECT ordinal, severity, protocol, rule, crc, body, host FROM events INDEXED BY events_correlation \
+                 WHERE ordinal BETWEEN ? AND ? AND correlation = ? ORDER BY ordinal DESC",
+                values,
+            )
+        }
     }
-    let sql = format!(
-        "SELECT ordinal, severity, protocol, rule, crc, body FROM events {index} WHERE {condition} ORDER BY ordinal DESC"
-    );
-    Ok(Some((sql, values)))
 }
 
 /// One event.

@@ -10,6 +10,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, para
 
 use super::body::Encoder;
 use super::connect::{Fault, checkpoint, open_or_replace, set_aside};
+use super::digest::Digest;
 use super::months::{Month, Months, PROBES, ordinal};
 use super::schema;
 use super::worker::in_transaction;
@@ -50,6 +51,7 @@ pub(super) struct AuditWriter {
 struct MonthWriter {
     connection: Connection,
     hosts: HashMap<String, i64>,
+    digest: Digest,
     facts: Facts,
 }
 
@@ -145,9 +147,9 @@ impl AuditWriter {
         if writer.hosts.len() > KNOWN_HOSTS {
             writer.hosts.clear();
         }
-        let (hosts, encoder) = (&mut writer.hosts, &mut self.encoder);
+        let mut tools = Tools { hosts: &mut writer.hosts, digest: &mut writer.digest, encoder: &mut self.encoder };
         in_transaction(&mut writer.connection, |transaction| {
-            insert_rows(transaction, rows, hosts, encoder, &mut facts)?;
+            insert_rows(transaction, rows, &mut tools, &mut facts)?;
             insert_notes(transaction, notes)?;
             facts.write(writer.facts, transaction)
         })?;
@@ -167,7 +169,7 @@ impl AuditWriter {
         }
         let connection = self.open_file(month)?;
         let facts = Facts::read(&connection)?;
-        self.open.insert(month, MonthWriter { connection, hosts: HashMap::new(), facts });
+        self.open.insert(month, MonthWriter { connection, hosts: HashMap::new(), digest: Digest::default(), facts });
         Ok(())
     }
 
@@ -215,6 +217,13 @@ impl AuditWriter {
     }
 }
 
+/// What is kept from transaction to transaction; thrown away with its month when one fails.
+struct Tools<'a> {
+    hosts: &'a mut HashMap<String, i64>,
+    digest: &'a mut Digest,
+    encoder: &'a mut Encoder,
+}
+
 const INSERT: &str = "INSERT INTO events \
     (ordinal, id, host, severity, protocol, rule, environment, forwarded, correlation, crc, body) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING";
@@ -222,35 +231,37 @@ const INSERT: &str = "INSERT INTO events \
 fn insert_rows(
     transaction: &Transaction<'_>,
     rows: &[&Judged],
-    hosts: &mut HashMap<String, i64>,
-    encoder: &mut Encoder,
+    tools: &mut Tools<'_>,
     facts: &mut Facts,
 ) -> Result<(), Fault> {
     let mut insert = transaction.prepare_cached(INSERT)?;
     for judged in rows {
         let event = &judged.event;
-        let host = host_number(transaction, hosts, &event.hostname)?;
-        let body = encoder
+        let host = host_number(transaction, tools.hosts, &event.hostname)?;
+        let body = tools
+            .encoder
             .encode(judged)
             .map_err(|why| StoreError::Invalid(format!("event `{}` cannot be stored: {why}", event.id)))?;
-        if insert_row(transaction, &mut insert, judged, host, body)? {
+        if let Some(at) = insert_row(transaction, &mut insert, judged, host, body)? {
+            tools.digest.add(transaction, at, host, judged.decision.rule().map(|rule| rule.0))?;
             let skew = event.id.millis().saturating_sub(event.received_at.as_millis());
             facts.rows += 1;
             facts.least_skew_ms = facts.least_skew_ms.min(skew);
             facts.greatest_skew_ms = facts.greatest_skew_ms.max(skew);
         }
     }
-    Ok(())
+    tools.digest.save(transaction)
 }
 
-/// Inserts one row at its ordinal or, when another event lies there, at the next free one; `false` if it is there already.
+/// Inserts one row at its ordinal or, when another event lies there, at the next free one, and says where; `None` if it
+/// is there already.
 fn insert_row(
     transaction: &Transaction<'_>,
     insert: &mut CachedStatement<'_>,
     judged: &Judged,
     host: i64,
     body: &[u8],
-) -> Result<bool, Fault> {
+) -> Result<Option<i64>, Fault> {
     let event = &judged.event;
     let first = ordinal(event.id);
     let crc = crc32fast::hash(body);
@@ -269,10 +280,10 @@ fn insert_row(
             body,
         ])?;
         if inserted == 1 {
-            return Ok(true);
+            return Ok(Some(at));
         }
         if id_at(transaction, at)?.as_ref() == Some(event.id.as_bytes()) {
-            return Ok(false);
+            return Ok(None);
         }
     }
     let why =

@@ -15,6 +15,7 @@ mod changes;
 mod config;
 mod connect;
 mod counters;
+mod digest;
 mod inventory;
 mod months;
 mod rulebook;

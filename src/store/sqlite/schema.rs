@@ -59,10 +59,9 @@ INSERT INTO versions VALUES ('ruling', 1);
 
 /// `audit/events-YYYY-MM.db`: one month of events. `ordinal` is the event id's time and counter, so rows lie in the
 /// order of time and paging needs no index; `body` is the whole event with its decision, `crc` its checksum.
-/// The other columns repeat what searches filter by. `rule` is null when none matched: only then does the partial
-/// index serve `rule = ?`.
+/// The other columns repeat what searches filter by. Hosts and rules are found through `digests`; see `digest`.
 pub(super) const AUDIT: Schema = Schema {
-    // 16 MiB: with the default of 4 MiB every large transaction would copy the hot index pages back.
+    // 16 MiB: with the default of 4 MiB every large transaction would be followed by a copy back and its two syncs.
     checkpoint_pages: 4_000,
     migrations: &["
 CREATE TABLE hosts (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -79,8 +78,13 @@ CREATE TABLE events (
     crc INTEGER NOT NULL,
     body BLOB NOT NULL
 );
-CREATE INDEX events_host ON events (host);
-CREATE INDEX events_rule ON events (rule) WHERE rule IS NOT NULL;
+CREATE TABLE digests (
+    id INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    hosts BLOB NOT NULL,
+    rules BLOB NOT NULL
+);
 CREATE INDEX events_correlation ON events (correlation) WHERE correlation IS NOT NULL;
 CREATE TABLE deliveries (
     id INTEGER PRIMARY KEY,
