@@ -1,7 +1,7 @@
 //! The composition root: builds every part, starts them in order, stops them in reverse. Used by `serve`, `demo` and
 //! every test alike.
 //!
-//! Start: stores, queues, alerter, forwarder, intake, listeners, pages - so that whatever arrives finds its way open.
+//! Start: queues, stores, alerter, forwarder, intake, listeners, pages - so that whatever arrives finds its way open.
 //! Stop: listeners, intake, alerter, forwarder, pages, queues, stores - so that what was taken is kept. A listener that
 //! cannot bind is told on the board and in the log; the others go on.
 

@@ -2,7 +2,7 @@
 //!
 //! A datagram reaches `ingest::syslog::udp`; `ingest::syslog::parse` makes an `Event` of it; `ingest::gate` lets it
 //! in or sheds it; `ingest::intake` appends a batch to `queues.events`. `alerter::worker` leases the batch,
-//! `rules::RuleSet::judge` returns a `Verdict`, `alerter::decide` turns it into a `Decision`,
+//! `rules::Ruling::decide` makes a `Decision` of each event,
 //! `store::AuditLog::record` writes the rows, `alerter::route` appends an `Alert` to the outbox of its target, and
 //! only then are the events acked. `forward::worker` leases from its outbox, `forward::{limit, retry}` decide
 //! whether it may speak, `forward::moogsoft` posts. What cannot be delivered becomes a `DeadLetter`. Everything a

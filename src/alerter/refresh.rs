@@ -85,6 +85,7 @@ struct Refresher {
 impl Refresher {
     async fn run(mut self, stop: CancellationToken) {
         let mut asked = self.version.is_none();
+        self.count_active();
         loop {
             if let Err(error) = self.look(asked).await {
                 metrics::counter!(RULES_RELOADS, "result" => "failure").increment(1);
@@ -103,6 +104,11 @@ impl Refresher {
         }
     }
 
+    /// Only what is in force is counted.
+    fn count_active(&self) {
+        metrics::gauge!(RULES_ACTIVE).set(self.parts.ruling.get().rules.len() as f64);
+    }
+
     /// Loads if it is asked for, due or the version has moved.
     async fn look(&mut self, asked: bool) -> StoreResult<()> {
         let due = self.loaded_at.elapsed() >= self.parts.settings.get().reload_interval;
@@ -118,14 +124,14 @@ impl Refresher {
             announce(&loaded);
         }
         self.parts.ruling.set(loaded.ruling);
+        self.count_active();
         Ok(())
     }
 }
 
-/// Tells metrics and people what is in force from now on.
+/// Tells people what is about to be in force.
 pub fn announce(loaded: &Loaded) {
     let active = loaded.ruling.rules.len();
-    metrics::gauge!(RULES_ACTIVE).set(active as f64);
     let costly = loaded.ruling.rules.costly().count();
     let (hosts, teams) = (loaded.ruling.dev_hosts.len(), loaded.ruling.teams.len());
     info!(rules = active, costly_rules = costly, dev_hosts = hosts, device_teams = teams, "rules are in force");

@@ -82,6 +82,9 @@ fn overlay_file(
     let table: toml::Table =
         text.parse().map_err(|error| ConfigError(format!("`{file}` is not valid TOML: {error}")))?;
     for (section, content) in &table {
+        if KEYS.iter().all(|key| key.section != section) {
+            return Err(ConfigError(format!("`{file}`: unknown section [{section}]; there are {}", sections())));
+        }
         let Some(content) = content.as_table() else {
             return Err(ConfigError(format!(
                 "`{file}`: `{section}` stands outside any section; see docs/CONFIG.md for the sections"
@@ -100,17 +103,19 @@ fn overlay_file(
     Ok(())
 }
 
+/// The names of all sections.
+fn sections() -> String {
+    let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
+    sections.dedup();
+    sections.join(", ")
+}
+
 /// What the writer may have meant.
 fn suggestion(section: &str, name: &str) -> String {
     if let Some(key) = KEYS.iter().find(|key| key.name == name) {
         return format!("it belongs into [{}]", key.section);
     }
     let names: Vec<&str> = KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect();
-    if names.is_empty() {
-        let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
-        sections.dedup();
-        return format!("there is no such section; the sections are {}", sections.join(", "));
-    }
     format!("this section has {}", names.join(", "))
 }
 
@@ -203,7 +208,8 @@ mod tests {
         };
         check("[dynamic]\nunhandled_treshold = 7", &[], &["unhandled_treshold", "unhandled_threshold"]);
         check("[dynamic]\nudp_listen = \"\"", &[], &["belongs into [syslog]"]);
-        check("[nonsense]\na = 1", &[], &["no such section", "syslog"]);
+        check("[nonsense]\na = 1", &[], &["unknown section [nonsense]", "syslog"]);
+        check("a = 1", &[], &["unknown section [a]"]);
         check("[dynamic]\nunhandled_threshold = 0", &[], &["unhandled_threshold", "from 1 to"]);
         check("[dynamic]\nunhandled_threshold = \"many\"", &[], &["whole number"]);
         check("", &[("MUTTD_LOG_FORMAT", "xml")], &["MUTTD_LOG_FORMAT", "text, json"]);

@@ -24,7 +24,7 @@ const BATCH_BYTES: usize = 512 << 10;
 /// Appends waiting for their sync at once: one being synced, one being encoded.
 const APPENDS_AT_ONCE: usize = 2;
 /// Bytes of events between listeners and the queue, at most.
-const BUDGET_BYTES: usize = 64 << 20;
+const BUDGET_BYTES: usize = 32 << 20;
 
 /// What a listener that waited is told: its events are on stable storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

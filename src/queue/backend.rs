@@ -89,7 +89,7 @@ pub enum QueueError {
         why: String,
     },
     /// The disk failed; nothing of this call is certain to be stored. Refuse input, alarm, try again.
-    #[error("queue `{queue}` cannot write to its storage: {why}")]
+    #[error("the storage of queue `{queue}` cannot be used: {why}")]
     Storage {
         /// The queue.
         queue: String,

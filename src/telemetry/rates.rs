@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
+use crate::model::Timestamp;
 
 /// Minutes kept: one day.
 const MINUTES: usize = 24 * 60;
@@ -22,6 +23,8 @@ struct Minute {
 #[derive(Debug, Clone)]
 pub struct Rates {
     clock: Clock,
+    /// Counting began here: a rate over a longer span would be too low.
+    started: Timestamp,
     minutes: Arc<Mutex<Vec<Minute>>>,
 }
 
@@ -45,7 +48,8 @@ pub struct RateSummary {
 impl Rates {
     /// Starts at zero.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, minutes: Arc::new(Mutex::new(vec![Minute::default(); MINUTES])) }
+        let started = clock.now();
+        Self { clock, started, minutes: Arc::new(Mutex::new(vec![Minute::default(); MINUTES])) }
     }
 
     /// Counts events committed to the queue.
@@ -70,13 +74,15 @@ impl Rates {
 
     /// The rates now.
     pub fn summary(&self) -> RateSummary {
-        let seconds = self.clock.now().as_seconds();
+        let moment = self.clock.now();
+        let seconds = moment.as_seconds();
         let now = seconds.div_euclid(60);
+        let counted = moment.since(self.started).as_secs_f64().max(1.0);
         let minutes = self.minutes.lock().clone();
         let received = |span: i64| sum(&minutes, now - span, now, |minute| minute.received);
         let forwarded = sum(&minutes, now - 60, now, |minute| minute.forwarded);
         let into_this_minute = seconds.rem_euclid(60) as f64;
-        let rate = |span: i64| received(span) as f64 / (span as f64 * 60.0 + into_this_minute);
+        let rate = |span: i64| received(span) as f64 / (span as f64 * 60.0 + into_this_minute).min(counted);
         let this_hour = now.div_euclid(60);
         let hours = (this_hour - 23..=this_hour)
             .map(|hour| (hour, sum(&minutes, hour * 60, hour * 60 + 59, |minute| minute.received)));
@@ -93,4 +99,27 @@ impl Rates {
 
 fn sum(minutes: &[Minute], from: i64, to: i64, value: impl Fn(&Minute) -> u64) -> u64 {
     minutes.iter().filter(|minute| minute.number >= from && minute.number <= to).map(value).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn rates_are_over_the_time_that_was_counted() {
+        let clock = Clock::fixed(Timestamp::from_millis(1_800_000_030_000));
+        let rates = Rates::new(clock.clone());
+        for _ in 0..20 {
+            rates.count_received(10);
+            clock.advance(Duration::from_secs(1));
+        }
+        let summary = rates.summary();
+        assert_eq!((summary.last_minute, summary.last_hour), (10.0, 10.0));
+        assert_eq!(summary.received_last_hour, 200);
+        clock.advance(Duration::from_secs(2 * 3_600));
+        assert_eq!(rates.summary().received_last_hour, 0);
+        assert_eq!(rates.summary().hours.iter().map(|(_, events)| events).sum::<u64>(), 200);
+    }
 }

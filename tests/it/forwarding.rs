@@ -46,9 +46,9 @@ fn environment_and_handling_decide_what_is_forwarded() {
     let server = Server::start(&receiver);
     let paging =
         json!({"match_string": "disk", "prod_handling": "page_ONLY", "dev_handling": "Ignore", "priority": 10});
+    server.api_post("/api/v2/dev-hosts", &json!({"hostname": "lab-1"})).must_be(201);
     server.rule(&paging);
     server.rule(&json!({"match_string": "disk", "prod_handling": "Ignore", "priority": 20}));
-    server.api_post("/api/v2/dev-hosts", &json!({"hostname": "lab-1"})).must_be(201);
     let from = |host: &str| json!({"hostname": host, "message": format!("disk full on {host}"), "timestamp": "2026-03-01T12:00:00Z"});
     server.ingest(&json!([from("LAB-1"), from("prod-1")])).must_be(200);
     eventually("the production host's alert arrives", || receiver.taken("disk full on prod-1").into_iter().next());

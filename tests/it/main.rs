@@ -18,6 +18,7 @@ mod power_cut;
 mod queue_contract;
 mod queue_model;
 mod real_clients;
+mod reload;
 mod stop_and_ports;
 mod store_contract;
 mod unhandled;

@@ -3,6 +3,7 @@
 //! The processed rate counts from the first message to the last judged one, so a backlog that was built up during the
 //! load lowers it. What was sent and never judged is reported as lost.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{BenchArgs, Input};
 use super::figures::{self, Counters};
-use super::receiver::Receiver;
 use super::report::Measurement;
 use super::server::Server;
+use crate::cli::mock_moog::{MockMoog, MockOptions};
 use crate::cli::send::http::Endpoint;
 use crate::cli::send::snmp::{Notification, SnmpVersion, Wrapping};
 use crate::cli::send::synthetic::{self, Synthetic};
@@ -31,7 +32,7 @@ const POST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts a server, measures one input with so many rules, and stops the server.
 pub async fn measure(args: &BenchArgs, parent: &Path, input: Input, rules: u32) -> anyhow::Result<Measurement> {
-    let receiver = Receiver::start().await?;
+    let receiver = MockMoog::start(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, MockOptions::default())?;
     let mut server = Server::start(parent, &receiver.url()).await?;
     let (idle_bytes, _) = figures::memory(server.pid())?;
     server.install((0..rules).map(synthetic::rule).collect()).await?;
@@ -57,7 +58,7 @@ pub async fn measure(args: &BenchArgs, parent: &Path, input: Input, rules: u32) 
     let mut best = best.ok_or_else(|| anyhow::anyhow!("no rate to measure with"))?;
     best.started_in_ms = server.started_in.as_secs_f64() * 1_000.0;
     best.idle_mb = idle_bytes as f64 / 1e6;
-    best.alerts_delivered = receiver.alerts();
+    best.alerts_delivered = receiver.stats().received;
     Ok(best)
 }
 

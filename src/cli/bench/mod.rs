@@ -8,12 +8,10 @@
 mod args;
 mod figures;
 mod measure;
-mod receiver;
 mod report;
 mod run;
 mod server;
 
 pub use self::args::{BenchArgs, Input};
-pub use self::receiver::Receiver;
 pub use self::report::{BenchReport, Measurement};
 pub use self::run::run;

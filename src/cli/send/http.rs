@@ -182,14 +182,7 @@ impl Client {
 
 /// A body that is there as a whole.
 #[derive(Debug)]
-pub struct Whole(Option<Bytes>);
-
-impl Whole {
-    /// A body of these bytes.
-    pub fn new(bytes: Bytes) -> Self {
-        Self(Some(bytes))
-    }
-}
+struct Whole(Option<Bytes>);
 
 impl Body for Whole {
     type Data = Bytes;

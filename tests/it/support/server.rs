@@ -188,6 +188,11 @@ impl Server {
         (status, begin.elapsed())
     }
 
+    /// Has it read its configuration again.
+    pub fn reload(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
     fn signal(&self, signal: libc::c_int) {
         let pid = libc::pid_t::try_from(self.child.id()).expect("a process id fits");
         // SAFETY: `kill` touches no memory of ours; the child was not waited for yet, so the id is still its own.
@@ -228,7 +233,8 @@ impl Server {
         self.rule(&json!({"match_string": text, "match_type": "contains", "prod_handling": "Page_and_ticket"}))
     }
 
-    /// Adds a rule; what `draft` does not say is filled in. Returns its number.
+    /// Adds a rule and waits until it is in force, and with it every host and team saved before; what `draft` does not
+    /// say is filled in. Returns its number.
     pub fn rule(&self, draft: &Value) -> i64 {
         let mut rule = json!({
             "match_type": "contains", "priority": 100, "prod_handling": "Page_and_ticket",
@@ -238,6 +244,12 @@ impl Server {
             rule[name] = value.clone();
         }
         let answer = self.api_post("/api/v2/rules", &rule).must_be(201).json();
+        let rules = self.api_get("/api/v2/rules");
+        let active =
+            rules["rules"].as_array().expect("`rules`").iter().filter(|rule| rule["is_active"] == true).count();
+        eventually("the rule is in force", || {
+            (self.metrics().sum("mutt_rules_active", &[]) == active as u64).then_some(())
+        });
         answer["id"].as_i64().unwrap_or_else(|| panic!("the answer has no `id`: {answer}"))
     }
 
