@@ -60,6 +60,16 @@ impl Refusal {
         }
     }
 
+    /// Whether a batch of so many events could never be taken as a whole, but in parts.
+    pub const fn needs_parts(&self, events: usize) -> bool {
+        match self {
+            Self::TooLarge(_) => events > 1,
+            // In bytes, what waits decides alone: no batch is too large for that.
+            Self::QueueFull { limit, .. } => events > 1 && events as u64 > *limit,
+            _ => false,
+        }
+    }
+
     /// How long a sender should wait before it tries again.
     pub const fn retry_after(&self) -> Duration {
         match self {

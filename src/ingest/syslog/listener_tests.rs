@@ -177,6 +177,15 @@ async fn refused_events_are_kept_and_committed_in_order() {
 }
 
 #[tokio::test]
+async fn a_batch_larger_than_the_queue_may_be_is_taken_in_parts() {
+    let settings = Settings { max_queue_items: 2, ..Settings::default() };
+    let stream = b"<13>a: one\n<13>b: two\n<13>c: three\n<13>d: four\n<13>e: five\n";
+    let serving = Bench::with(settings, Recorder::default()).serve(stream, 1_000);
+    let events = tokio::time::timeout(Duration::from_secs(20), serving).await.expect("it does not wait for ever");
+    assert_eq!(messages(&events), ["one", "two", "three", "four", "five"]);
+}
+
+#[tokio::test]
 async fn a_closed_queue_ends_the_waiting() {
     let recorder = Recorder { closed: true, ..Recorder::default() };
     let events = Bench::with(Settings::default(), recorder).serve(b"<13>a: one\n<13>b: two\n", 100).await;

@@ -183,7 +183,8 @@ impl Streams {
 
     /// Has the events committed. Refused ones are kept and offered again, in order; only a stopping process gives up.
     async fn deliver(&self, events: Vec<Event>) {
-        // The last batch is the next one; a batch that is too large for a record is offered in halves.
+        // The last batch is the next one; a batch that is too large for a record, or for the whole
+        // queue, is offered in halves.
         let mut waiting = vec![events];
         let mut pause = FIRST_PAUSE;
         while let Some(events) = waiting.pop() {
@@ -193,7 +194,7 @@ impl Streams {
                 pause = FIRST_PAUSE;
                 continue;
             };
-            if matches!(refusal, Refusal::TooLarge(_)) && events.len() > 1 {
+            if refusal.needs_parts(events.len()) {
                 waiting.push(events.split_off(events.len() / 2));
                 waiting.push(events);
                 continue;
