@@ -1,5 +1,6 @@
 //! Sockets: binding them with errors that say who holds the port, and serving HTTP with bounds.
 
+pub mod api_version;
 mod bind;
 mod holder;
 pub mod http;

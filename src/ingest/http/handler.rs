@@ -20,6 +20,7 @@ use super::members::{Maker, NoEvent};
 use crate::ingest::strangers::Strangers;
 use crate::ingest::{DropReason, Intake, ListenerContext};
 use crate::model::{Event, Protocol, Source};
+use crate::net::api_version;
 use crate::net::http::{CORRELATION_ID, error_response, new_correlation_id, sent_correlation_id};
 use crate::telemetry::ListenerHandle;
 use crate::telemetry::metrics::{INGEST_LATENCY, INGEST_REQUESTS};
@@ -234,13 +235,10 @@ async fn stamp(request: Request, next: Next) -> Response {
     response
 }
 
-/// The old path says where the new one is (RFC 8288). `true` rather than the date of RFC 9745 is what MUTT 2.x sent and
-/// its clients look for.
+/// The old path says until when it works and where the new one is.
 async fn deprecated(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static("deprecation"), HeaderValue::from_static("true"));
-    headers.insert(HeaderName::from_static("x-api-deprecated"), HeaderValue::from_static("true"));
-    headers.append("link", HeaderValue::from_static("</api/v2/ingest>; rel=\"successor-version\""));
+    let successor = HeaderValue::from_static("</api/v2/ingest>; rel=\"successor-version\"");
+    api_version::mark_deprecated(response.headers_mut(), successor);
     response
 }
 
@@ -415,6 +413,9 @@ mod tests {
     async fn the_old_path_is_deprecated_and_works() {
         let answer = send(ingest(Settings::default(), &Memory::default()), request("/api/v1/ingest", GOOD)).await;
         assert_eq!((answer.status, answer.headers["deprecation"].as_bytes()), (200, &b"true"[..]));
+        assert!(
+            ["sunset", "x-sunset", "x-api-deprecated", "link"].iter().all(|name| answer.headers.contains_key(*name))
+        );
     }
 
     #[tokio::test]
