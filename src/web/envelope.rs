@@ -4,15 +4,16 @@
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use metrics::counter;
 
 use super::Web;
-use super::fault::{self, Reader};
+use super::fault::{self, Fault, Reader};
+use crate::net::api_version::{self, API_VERSION, X_API_VERSION};
 use crate::telemetry::metrics::HTTP_REQUESTS;
 
-/// The version of the API, on every answer.
-pub(super) const API_VERSION: &str = "v2.5";
+/// Major versions of the API that this port speaks.
+const SERVED_VERSIONS: &[u32] = &[2];
 
 /// Longest correlation id taken from a request; a longer one is replaced.
 const MAX_CORRELATION: usize = 128;
@@ -29,7 +30,6 @@ const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-const X_API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
 const X_CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// The id of a request, in its answer, in the log and with each change it makes.
@@ -59,7 +59,12 @@ pub(super) async fn wrap(State(web): State<Web>, mut request: Request, next: Nex
     let correlation = Correlation::of(request.headers());
     let reader = reader_of(request.uri().path());
     request.extensions_mut().insert(correlation.clone());
-    let response = next.run(request).await;
+    let is_api = request.uri().path().starts_with("/api/");
+    let response = if !is_api || api_version::is_served(request.headers(), SERVED_VERSIONS) {
+        next.run(request).await
+    } else {
+        Fault::bad_request("unsupported API version; leave Accept-Version out or send v2").into_response()
+    };
     let mut response = fault::render(response, reader, &correlation.0, &web.assets);
     counter!(HTTP_REQUESTS, "status" => response.status().as_u16().to_string()).increment(1);
     let headers = response.headers_mut();

@@ -245,6 +245,23 @@ async fn every_answer_carries_the_version_the_id_and_the_security_headers() {
 }
 
 #[tokio::test]
+async fn a_version_of_the_api_that_is_not_served_is_refused() {
+    let site = Site::new().await;
+    for (path, version, status) in [
+        ("/api/v2/version", "v2", 200),
+        ("/api/v2/version", "2.5", 200),
+        ("/api/v2/version", "v1", 400),
+        ("/api/v2/version", "v99", 400),
+        ("/health", "v99", 200),
+    ] {
+        let request = Request::get(path).header("x-api-key", "current-key").header("accept-version", version);
+        let reply = site.send(request.body(Body::empty()).expect("a request")).await;
+        assert_eq!(reply.status.as_u16(), status, "{path} {version}");
+        assert!(status == 200 || reply.json()["error"].is_string(), "{}", reply.text);
+    }
+}
+
+#[tokio::test]
 async fn a_form_without_the_token_or_from_another_site_changes_nothing() {
     let site = Site::new().await;
     let (cookie, token) = site.login().await;

@@ -40,6 +40,8 @@ pub(super) enum Shape {
 #[derive(Debug)]
 pub(super) enum Rejection {
     Unauthorized,
+    /// `Accept-Version` names a version of the API that there is not.
+    UnsupportedVersion,
     UnsupportedType,
     UnsupportedEncoding,
     TooLarge {
@@ -95,7 +97,7 @@ impl Rejection {
             Self::UnsupportedType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Malformed(_) | Self::NoneTaken { .. } => StatusCode::BAD_REQUEST,
+            Self::UnsupportedVersion | Self::Malformed(_) | Self::NoneTaken { .. } => StatusCode::BAD_REQUEST,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused { refusal, .. } => match refusal {
                 Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -110,9 +112,11 @@ impl Rejection {
     pub(super) fn dropped(&self) -> Option<(DropReason, u64)> {
         match self {
             Self::Unauthorized => Some((DropReason::Unauthorized, 1)),
-            Self::UnsupportedType | Self::UnsupportedEncoding | Self::TooSlow | Self::Malformed(_) => {
-                Some((DropReason::Malformed, 1))
-            }
+            Self::UnsupportedVersion
+            | Self::UnsupportedType
+            | Self::UnsupportedEncoding
+            | Self::TooSlow
+            | Self::Malformed(_) => Some((DropReason::Malformed, 1)),
             Self::TooLarge { .. } | Self::TooMany { .. } => Some((DropReason::TooLarge, 1)),
             Self::NoneTaken { .. } => None,
             Self::Busy => Some((DropReason::QueueFull, 1)),
@@ -123,6 +127,7 @@ impl Rejection {
     fn text(&self) -> String {
         match self {
             Self::Unauthorized => "missing or wrong API key; send it as X-API-KEY".into(),
+            Self::UnsupportedVersion => "unsupported API version; leave Accept-Version out or send v1 or v2".into(),
             Self::UnsupportedType => "unsupported content type; send application/json or application/x-ndjson".into(),
             Self::UnsupportedEncoding => "unsupported content encoding; send gzip or none".into(),
             Self::TooLarge { limit } => {

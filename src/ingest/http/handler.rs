@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::Response;
 use axum::routing::post;
@@ -20,12 +20,13 @@ use super::members::{Maker, NoEvent};
 use crate::ingest::strangers::Strangers;
 use crate::ingest::{DropReason, Intake, ListenerContext};
 use crate::model::{Event, Protocol, Source};
-use crate::net::api_version;
+use crate::net::api_version::{self, API_VERSION, X_API_VERSION};
 use crate::net::http::{CORRELATION_ID, error_response, new_correlation_id, sent_correlation_id};
 use crate::telemetry::ListenerHandle;
 use crate::telemetry::metrics::{INGEST_LATENCY, INGEST_REQUESTS};
 
-const API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
+/// Major versions of the API that this port speaks.
+const SERVED_VERSIONS: &[u32] = &[1, 2];
 
 /// Bodies up to this many bytes are parsed where they are (some 100 microseconds); larger ones would hold up the other
 /// tasks of the thread and go to a thread of their own.
@@ -103,6 +104,9 @@ impl Ingest {
                 tracing::warn!(%peer, "A request from {peer} without a valid API key was refused");
             }
             return Err(Rejection::Unauthorized);
+        }
+        if !api_version::is_served(headers, SERVED_VERSIONS) {
+            return Err(Rejection::UnsupportedVersion);
         }
         body::check_content_type(headers)
     }
@@ -227,7 +231,7 @@ async fn stamp(request: Request, next: Next) -> Response {
     let sent_id = request.headers().get(&CORRELATION_ID).cloned();
     let is_sane = sent_correlation_id(request.headers()).is_some();
     let mut response = next.run(request).await;
-    response.headers_mut().insert(API_VERSION, HeaderValue::from_static("v2.5"));
+    response.headers_mut().insert(X_API_VERSION, HeaderValue::from_static(API_VERSION));
     if !response.headers().contains_key(&CORRELATION_ID) {
         let id = sent_id.filter(|_| is_sane).or_else(|| HeaderValue::from_str(&new_correlation_id()).ok());
         response.headers_mut().extend(id.map(|id| (CORRELATION_ID, id)));
@@ -416,6 +420,20 @@ mod tests {
         assert!(
             ["sunset", "x-sunset", "x-api-deprecated", "link"].iter().all(|name| answer.headers.contains_key(*name))
         );
+    }
+
+    #[tokio::test]
+    async fn a_version_that_is_not_served_is_refused() {
+        let check = async |version: &str, status: u16| {
+            let request = Request::post("/ingest").header("x-api-key", "key").header("accept-version", version);
+            let request = request.body(Body::from(GOOD)).expect("a request");
+            let memory = Memory::default();
+            assert_eq!(send(ingest(Settings::default(), &memory), request).await.status, status, "{version}");
+            assert_eq!(memory.events().len(), usize::from(status == 200), "{version}");
+        };
+        check("v1", 200).await;
+        check("v2.5", 200).await;
+        check("v99", 400).await;
     }
 
     #[tokio::test]

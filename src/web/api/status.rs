@@ -6,10 +6,10 @@ use chrono::DateTime;
 use serde_json::{Value, json};
 
 use super::super::Web;
-use super::super::envelope::API_VERSION;
 use super::super::fault::Answer;
 use super::super::probes::readiness_json;
 use crate::admin::VERSION;
+use crate::net::api_version::API_VERSION;
 use crate::telemetry::{ListenerState, ListenerStatus, TargetStatus};
 
 /// `GET /metrics`: rates for dashboards, under upstream's names.
