@@ -105,6 +105,7 @@ impl App {
 
         let stop_stages = CancellationToken::new();
         let parts = StageParts { queues: &queues, stores: &stores, lives: &lives, clock: &clock, rates: &rates };
+        Intake::count_recovered(queues.events.depth().items);
         let mut stages = start_alerter(&parts, &changed, &stop_stages).await?;
         stages.push(start_forwarder(&parts, &targets, &stop_stages)?);
 

@@ -115,6 +115,15 @@ impl Intake {
         self.queue.depth().items
     }
 
+    /// Counts the events that an earlier life of the process left in the queue, so that what is processed never exceeds
+    /// what was committed. To be called before anything takes events from the queue.
+    pub fn count_recovered(events: u64) {
+        if events > 0 {
+            metrics::counter!(EVENTS_RECEIVED, "source" => "recovered").increment(events);
+            metrics::counter!(EVENTS_COMMITTED).increment(events);
+        }
+    }
+
     /// Counts events that a listener gives up, or that never became events.
     pub fn count_dropped(protocol: Protocol, reason: DropReason, events: u64) {
         metrics::counter!(EVENTS_RECEIVED, "source" => protocol.name()).increment(events);
@@ -240,4 +249,22 @@ fn count_by_protocol(events: &[Event]) -> Vec<(Protocol, u64)> {
         }
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics;
+
+    #[test]
+    fn events_found_at_start_are_counted_as_received_and_committed() {
+        let recorder = metrics::install().expect("a recorder");
+        Intake::count_recovered(0);
+        Intake::count_recovered(7);
+        let text = recorder.render();
+        assert!(text.contains("mutt_events_received_total{source=\"recovered\"} 7\n"), "{text}");
+        let committed = text.lines().find_map(|line| line.strip_prefix("mutt_events_committed_total "));
+        let committed: f64 = committed.expect("counted").parse().expect("a number");
+        assert!(committed >= 7.0, "other tests count here too: {committed}");
+    }
 }

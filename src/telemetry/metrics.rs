@@ -40,7 +40,7 @@ macro_rules! metrics_table {
 }
 
 metrics_table! {
-    EVENTS_RECEIVED = "mutt_events_received_total", Counter, "source", "Events that reached the process, by protocol: each is then committed or dropped.";
+    EVENTS_RECEIVED = "mutt_events_received_total", Counter, "source", "Events that reached the process, by protocol, or `recovered` for those found in the queue at start: each is then committed or dropped.";
     EVENTS_COMMITTED = "mutt_events_committed_total", Counter, "", "Events on stable storage in the event queue.";
     EVENTS_DROPPED = "mutt_events_dropped_total", Counter, "source,reason", "Events not taken, by protocol and reason.";
     INGEST_RATE_LIMITED = "mutt_ingest_rate_limited_total", Counter, "", "Events refused by the ingest rate limit.";
