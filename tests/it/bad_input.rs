@@ -50,7 +50,7 @@ fn nonsense(random: &mut Random, sound: &[u8], most: usize) -> Vec<u8> {
 fn check(mut server: Server) {
     assert!(server.is_alive(), "the process ended");
     server.wait_until_ready();
-    server.check_counters(0);
+    server.check_counters();
     let peak = server.memory_kilobytes("VmHWM:");
     assert!(peak < MOST_MEMORY_KILOBYTES, "the process took {peak} kB");
     let log = server.log();
