@@ -17,7 +17,8 @@ use crate::telemetry::metrics::INGEST_RATE_LIMITED;
 pub enum Refusal {
     /// More events than `ingest_max_rate` allows.
     #[error(
-        "the ingest rate limit of {limit} events per {window_seconds} s is reached; try again in {retry_after:?} or raise ingest_max_rate"
+        "the ingest rate limit of {limit} events per {window_seconds} s is reached; try again in {} s or raise ingest_max_rate",
+        .retry_after.as_secs_f64().ceil()
     )]
     RateLimited {
         /// Events per window.
