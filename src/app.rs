@@ -191,8 +191,7 @@ impl App {
         while self.queues.events.depth().items > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        finish("alerter and forwarder", stages).await;
-        finish("pages", pages).await;
+        tokio::join!(finish("alerter and forwarder", stages), finish("pages", pages));
         drop(self.admin);
         if let Err(error) = self.queues.close().await {
             tracing::error!("A queue did not close cleanly; nothing acknowledged is lost: {error}");
