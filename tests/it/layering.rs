@@ -30,7 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("governor", &["ingest/gate.rs", "forward/limit.rs"]),
     ("reqwest", &["forward/", "cli/"]),
     ("rustls", &["tls.rs", "net/", "forward/", "app"]),
-    ("axum", &["web/", "ingest/http", "net/http", "cli/mock_moog", "app"]),
+    ("axum", &["web/", "ingest/http", "net/http", "net/api_version", "cli/mock_moog", "app"]),
     ("askama", &["web/"]),
     ("argon2", &["admin/"]),
     ("zstd", &["store/", "upkeep/"]),
