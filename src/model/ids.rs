@@ -11,6 +11,8 @@ use super::Timestamp;
 
 /// Bits of an [`EventId`] after the milliseconds that count events within a millisecond.
 const COUNTER_BITS: u32 = 22;
+/// 2020-01-01T00:00:00Z, where ordinals have their zero.
+const EPOCH_2020_MILLIS: i64 = 1_577_836_800_000;
 
 /// The identity of one event: a UUIDv7 (RFC 9562 section 5.7), made when the event is received and kept to the end.
 ///
@@ -31,16 +33,29 @@ impl EventId {
         Timestamp::from_millis(self.millis())
     }
 
-    /// Milliseconds and counter as one number, ascending with time: a key for stores.
-    /// 63 bits hold it until the year 2039 with the epoch at 1970, so the epoch is moved to 2020-01-01 (until 2089).
+    /// Milliseconds and counter as one number, ascending with the ids: a key for stores.
+    /// 63 bits hold it until the year 2039 with the epoch at 1970, so the epoch is moved to 2020-01-01 (until 2089);
+    /// before it ordinals are negative, so that a machine with a dead clock battery keeps its events in order too.
     pub fn ordinal(self) -> i64 {
-        const EPOCH_2020_MILLIS: i64 = 1_577_836_800_000;
         let bits = self.0.as_u128();
         // rand_a is bits 64..76, the top ten bits of rand_b are bits 52..62 (two variant bits lie between them).
         let rand_a = (bits >> 64) & 0xfff;
         let rand_b = (bits >> 52) & 0x3ff;
         let counter = i64::try_from((rand_a << 10) | rand_b).unwrap_or(0);
-        ((self.millis() - EPOCH_2020_MILLIS).max(0) << COUNTER_BITS) | counter
+        Self::ordinal_at(self.millis()) | counter
+    }
+
+    /// The smallest ordinal of a millisecond (since 1970).
+    pub fn ordinal_at(millis: i64) -> i64 {
+        const RANGE: i64 = 1 << (63 - COUNTER_BITS);
+        millis.saturating_sub(EPOCH_2020_MILLIS).clamp(-RANGE, RANGE - 1) << COUNTER_BITS
+    }
+
+    /// The smallest id with this ordinal.
+    pub fn floor(ordinal: i64) -> Self {
+        let millis = u64::try_from((ordinal >> COUNTER_BITS).saturating_add(EPOCH_2020_MILLIS)).unwrap_or(0);
+        let counter = u64::try_from(ordinal & ((1 << COUNTER_BITS) - 1)).unwrap_or(0);
+        Self(compose((millis << COUNTER_BITS) | counter, 0))
     }
 
     /// The id of a meta-alert caused by this event: same time and count, other filler, the same every time.

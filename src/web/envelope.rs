@@ -10,13 +10,11 @@ use metrics::counter;
 use super::Web;
 use super::fault::{self, Fault, Reader};
 use crate::net::api_version::{self, API_VERSION, X_API_VERSION};
+use crate::net::http::{CORRELATION_ID, new_correlation_id, sent_correlation_id};
 use crate::telemetry::metrics::HTTP_REQUESTS;
 
 /// Major versions of the API that this port speaks.
 const SERVED_VERSIONS: &[u32] = &[2];
-
-/// Longest correlation id taken from a request; a longer one is replaced.
-const MAX_CORRELATION: usize = 128;
 
 /// No inline code, nothing from elsewhere, no frames around us.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
@@ -30,28 +28,15 @@ const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-const X_CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-
 /// The id of a request, in its answer, in the log and with each change it makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Correlation(pub String);
 
 impl Correlation {
-    /// The sender's id if it is short and printable, else a new one.
+    /// The sender's id if it may be kept, else a new one.
     fn of(headers: &HeaderMap) -> Self {
-        let sent = headers.get(X_CORRELATION_ID).and_then(|value| value.to_str().ok()).map(str::trim);
-        match sent.filter(|id| !id.is_empty() && id.len() <= MAX_CORRELATION) {
-            Some(id) => Self(id.to_owned()),
-            None => Self(new_id()),
-        }
+        Self(sent_correlation_id(headers).map_or_else(new_correlation_id, str::to_owned))
     }
-}
-
-fn new_id() -> String {
-    let mut bytes = [0; 16];
-    // Without random numbers all requests share one id: a nuisance in the log, not a reason to refuse them.
-    let _ = getrandom::fill(&mut bytes);
-    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
 /// The middleware around everything.
@@ -73,7 +58,7 @@ pub(super) async fn wrap(State(web): State<Web>, mut request: Request, next: Nex
     }
     headers.insert(X_API_VERSION, HeaderValue::from_static(API_VERSION));
     if let Ok(value) = HeaderValue::from_str(&correlation.0) {
-        headers.insert(X_CORRELATION_ID, value);
+        headers.insert(CORRELATION_ID, value);
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
@@ -91,7 +76,7 @@ mod tests {
 
     fn check(sent: &'static [u8], expected: Option<&str>) {
         let mut headers = HeaderMap::new();
-        headers.insert(X_CORRELATION_ID, HeaderValue::from_bytes(sent).expect("a header value"));
+        headers.insert(CORRELATION_ID, HeaderValue::from_bytes(sent).expect("a header value"));
         let taken = Correlation::of(&headers).0;
         match expected {
             Some(expected) => assert_eq!(taken, expected),
@@ -104,7 +89,7 @@ mod tests {
         check(b"req-7", Some("req-7"));
         check(b"", None);
         check(b"caf\xc3\xa9", None);
-        check(&[b'x'; MAX_CORRELATION + 1], None);
+        check(&[b'x'; 129], None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::audit_write::{Facts, OUTCOMES, event_key, protocol_number};
 use super::body::decode;
 use super::connect::Fault;
 use super::digest::stretches;
-use super::months::{Month, MonthFile, Months, PROBES, floor_id, ordinal, ordinal_at};
+use super::months::{Month, MonthFile, Months, PROBES};
 use crate::model::{DeliveryNote, DeliveryOutcome, EventId, Judged, TargetName, Timestamp};
 use crate::store::{EventPage, EventQuery};
 use crate::telemetry::metrics::STORE_DAMAGED;
@@ -63,7 +63,7 @@ pub(super) fn search(months: &Months, query: &EventQuery, deadline: Instant) -> 
 
 fn page(mut hits: Vec<Judged>, limit: usize, unseen_below: Option<i64>) -> EventPage {
     // An event that lies above its own ordinal may have been seen before its turn; it is found again on the next page.
-    let floor = unseen_below.map(floor_id);
+    let floor = unseen_below.map(EventId::floor);
     if let Some(floor) = floor {
         hits.retain(|hit| hit.event.id >= floor);
     }
@@ -106,7 +106,7 @@ fn walk(
     deadline: Instant,
 ) -> Result<Walk, Fault> {
     let Some(plan) = plan(connection, query)? else { return Ok(Walk::Done) };
-    let mut lowest = hits.iter().map(|hit| ordinal(hit.event.id)).min().unwrap_or(i64::MAX);
+    let mut lowest = hits.iter().map(|hit| hit.event.id.ordinal()).min().unwrap_or(i64::MAX);
     let mut until_look = ROWS_PER_LOOK;
     for stretch in plan.stretches {
         let (sql, values) = statement(query, stretch);
@@ -130,7 +130,7 @@ fn walk(
             }
             match decode(row.get_ref(5)?.as_blob().unwrap_or_default(), row.get(4)?) {
                 Ok(judged) if query.matches(&judged) => {
-                    lowest = lowest.min(ordinal(judged.event.id));
+                    lowest = lowest.min(judged.event.id.ordinal());
                     hits.push(judged);
                 }
                 Ok(_) => {}
@@ -189,13 +189,14 @@ fn plan(connection: &Connection, query: &EventQuery) -> Result<Option<Plan>, Fau
     let mut least = i64::MIN;
     let mut greatest = i64::MAX;
     if let Some(from) = query.from {
-        least = ordinal_at(from.as_millis().saturating_add(facts.least_skew_ms));
+        least = EventId::ordinal_at(from.as_millis().saturating_add(facts.least_skew_ms));
     }
     if let Some(to) = query.to {
-        greatest = ordinal_at(to.as_millis().saturating_add(1 + facts.greatest_skew_ms)).saturating_add(PROBES);
+        greatest =
+            EventId::ordinal_at(to.as_millis().saturating_add(1 + facts.greatest_skew_ms)).saturating_add(PROBES);
     }
     if let Some(before) = query.before {
-        greatest = greatest.min(ordinal(before).saturating_add(PROBES));
+        greatest = greatest.min(before.ordinal().saturating_add(PROBES));
     }
     if least > greatest || facts.rows == 0 {
         return Ok(None);
@@ -242,7 +243,7 @@ pub(super) fn get(months: &Months, id: EventId) -> Result<Option<Judged>, Fault>
     let found = file.readers.with(|connection| {
         let mut statement = connection
             .prepare_cached("SELECT ordinal, crc, body FROM events WHERE ordinal BETWEEN ?1 AND ?2 AND id = ?3")?;
-        let first = ordinal(id);
+        let first = id.ordinal();
         let row = statement.query_row((first, first.saturating_add(PROBES), event_key(id)), |row| {
             Ok((row.get::<_, i64>(0)?, decode(row.get_ref(2)?.as_blob().unwrap_or_default(), row.get(1)?)))
         });

@@ -11,7 +11,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, para
 use super::body::Encoder;
 use super::connect::{Fault, checkpoint, open_or_replace, set_aside};
 use super::digest::Digest;
-use super::months::{Month, Months, PROBES, ordinal};
+use super::months::{Month, Months, PROBES};
 use super::schema;
 use super::worker::in_transaction;
 use crate::clock::Clock;
@@ -263,7 +263,7 @@ fn insert_row(
     body: &[u8],
 ) -> Result<Option<i64>, Fault> {
     let event = &judged.event;
-    let first = ordinal(event.id);
+    let first = event.id.ordinal();
     let crc = crc32fast::hash(body);
     for at in first..first.saturating_add(PROBES) {
         let inserted = insert.execute(params![

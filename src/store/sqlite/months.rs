@@ -13,10 +13,6 @@ use parking_lot::Mutex;
 use super::worker::Readers;
 use crate::model::EventId;
 
-/// Bits of an ordinal that count events within a millisecond, as in [`EventId::ordinal`].
-const COUNTER_BITS: u32 = 22;
-/// 2020-01-01T00:00:00Z, where ordinals have their zero.
-const EPOCH_2020_MILLIS: i64 = 1_577_836_800_000;
 /// Ordinals tried for an event whose own is taken by another one.
 pub(super) const PROBES: i64 = 64;
 
@@ -69,26 +65,6 @@ impl FromStr for Month {
         let parsed = Self { year: year.parse().map_err(|_| ())?, month: month.parse().map_err(|_| ())? };
         if (1..=12).contains(&parsed.month) && parsed.to_string() == text { Ok(parsed) } else { Err(()) }
     }
-}
-
-/// Where an event lies in its file: [`EventId::ordinal`], but ascending also before 2020, so that a machine with a dead
-/// clock battery keeps its events in order too.
-pub(super) fn ordinal(id: EventId) -> i64 {
-    ordinal_at(id.millis()) | (id.ordinal() & ((1 << COUNTER_BITS) - 1))
-}
-
-/// The smallest ordinal of a millisecond.
-pub(super) fn ordinal_at(millis: i64) -> i64 {
-    const RANGE: i64 = 1 << (63 - COUNTER_BITS);
-    millis.saturating_sub(EPOCH_2020_MILLIS).clamp(-RANGE, RANGE - 1) << COUNTER_BITS
-}
-
-/// The smallest event id with this ordinal.
-pub(super) fn floor_id(ordinal: i64) -> EventId {
-    let millis = u128::try_from((ordinal >> COUNTER_BITS).saturating_add(EPOCH_2020_MILLIS)).unwrap_or(0);
-    let counter = u128::try_from(ordinal & ((1 << COUNTER_BITS) - 1)).unwrap_or(0);
-    let bits = (millis << 80) | (0x7 << 76) | ((counter >> 10) << 64) | (0b10 << 62) | ((counter & 0x3ff) << 52);
-    EventId::from_bytes(bits.to_be_bytes())
 }
 
 /// A month's file, for readers.
@@ -160,12 +136,12 @@ mod tests {
             times.iter().flat_map(|millis| [*millis; 3]).map(|m| ids.next(Timestamp::from_millis(m))).collect();
         for pair in made.windows(2) {
             assert!(pair[0] < pair[1]);
-            assert!(ordinal(pair[0]) < ordinal(pair[1]), "{} {}", pair[0], pair[1]);
+            assert!(pair[0].ordinal() < pair[1].ordinal(), "{} {}", pair[0], pair[1]);
         }
         for id in made {
-            assert!(floor_id(ordinal(id)) <= id);
-            assert!(floor_id(ordinal(id) + 1) > id);
-            assert_eq!(ordinal(floor_id(ordinal(id))), ordinal(id));
+            assert!(EventId::floor(id.ordinal()) <= id);
+            assert!(EventId::floor(id.ordinal() + 1) > id);
+            assert_eq!(EventId::floor(id.ordinal()).ordinal(), id.ordinal());
         }
     }
 
