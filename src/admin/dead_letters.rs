@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Admin, AdminError};
 use crate::model::{Alert, DeadLetter, Event, InvalidName};
-use crate::queue::{Leased, Seq, decode_items};
+use crate::queue::{Item, Leased, Seq, decode_items};
 
 /// Most letters one call returns.
 const MAX_LETTERS: usize = 200;
@@ -126,7 +126,7 @@ fn contents(queue: DeadQueue, payload: &[u8]) -> DeadRecord {
 }
 
 /// A payload is the postcard form of one record, or a whole queue record when a stage could not take it apart.
-fn decode<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
+fn decode<T: Item + DeserializeOwned>(payload: &[u8]) -> Option<T> {
     if let Ok((record, [])) = postcard::take_from_bytes(payload) {
         return Some(record);
     }
@@ -135,14 +135,22 @@ fn decode<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::admin::testing::judged;
+    use crate::queue::{Backend, MemoryBackend, Queue};
 
-    #[test]
-    fn a_letter_is_read_in_both_forms_and_garbage_is_counted() {
+    #[tokio::test]
+    async fn a_letter_is_read_in_both_forms_and_garbage_is_counted() {
         let event = judged(1, "core1", "it broke").event;
         let plain = postcard::to_stdvec(&event).expect("encodes");
-        let record = crate::queue::encode_items(std::slice::from_ref(&event)).expect("encodes");
+        let backend = Arc::new(MemoryBackend::new("events"));
+        Queue::of_singles("events", Arc::clone(&backend) as _)
+            .append(std::slice::from_ref(&event))
+            .await
+            .expect("room");
+        let record = backend.peek(0, 1).await.expect("there").remove(0).payload;
         for payload in [plain, record] {
             assert_eq!(contents(DeadQueue::Alerter, &payload).event(), Some(&event));
         }

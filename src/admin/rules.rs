@@ -224,17 +224,13 @@ fn nearness(draft: &RuleDraft, event: &Event) -> usize {
 fn test_event(test: TestMessage) -> Event {
     let source = Source { protocol: Protocol::Internal, peer: IpAddr::V4(Ipv4Addr::LOCALHOST) };
     let mut event = Event::new(EventId::from_bytes([0; 16]), crate::model::Timestamp::default(), source);
-    event.raw.clone_from(&test.message);
-    event.message = test.message;
-    event.hostname = test.hostname;
+    event.raw = test.message.into();
+    event.message = event.raw.clone();
+    event.hostname = test.hostname.into();
     event.severity = test.severity;
-    event.trap = test.trap_oid.map(|oid| Trap {
-        oid,
-        varbinds: Vec::new(),
-        agent: None,
-        uptime: None,
-        version: "2c".to_owned(),
-        inform: false,
+    event.trap = test.trap_oid.map(|oid| {
+        let version = "2c".to_owned();
+        Box::new(Trap { oid, varbinds: Vec::new(), agent: None, uptime: None, version, inform: false })
     });
     event
 }

@@ -81,9 +81,9 @@ pub(crate) fn judged(number: u8, hostname: &str, message: &str) -> Judged {
     let bits = (millis << 80) | (0x7 << 76) | (u128::from(number) << 64) | (0b10 << 62) | u128::from(number);
     let source = Source { protocol: Protocol::SyslogUdp, peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)) };
     let mut event = Event::new(EventId::from_bytes(bits.to_be_bytes()), NOON, source);
-    event.hostname = hostname.to_owned();
-    event.message = message.to_owned();
-    event.raw = format!("<11>{message}");
+    event.hostname = hostname.into();
+    event.message = message.into();
+    event.raw = format!("<11>{message}").into();
     event.severity = Severity::new(3);
     event.facility = Some(1);
     Judged { event, decision: Decision { environment: Environment::Prod, matched: None } }

@@ -16,7 +16,7 @@ use super::judgement::{Judgement, ORIGIN, Tally, dead_event, panic_text};
 use super::{AlerterParts, AuditScope, Ruling, Settings, ShedMode, meta, route};
 use crate::model::{Alert, DeadLetter, Judged, TargetName};
 use crate::queue::{Queue, QueueError, Record};
-use crate::store::{Overrun, StoreError, UnhandledBatch, UnhandledPolicy};
+use crate::store::{Overrun, StoreError, UnhandledEvents, UnhandledPolicy};
 use crate::telemetry::metrics::{ALERTER_BATCH_SECONDS, ALERTER_PROCESSED, ALERTER_SHED, UNHANDLED_META_ALERTS};
 
 /// Pause after a failed write; doubles up to the longest.
@@ -110,20 +110,19 @@ impl Effects {
 
     async fn apply_in_order(&self, work: Work) -> Result<(), Halt> {
         let Work { judgement, ruling, shed, started } = work;
-        let Judgement { seqs, mut judged, unhandled, mut dead, tally } = judgement;
+        let Judgement { seqs, judged, unhandled, mut dead, tally } = judgement;
         let settings = self.parts.settings.get();
-        let mut alerts: Vec<Alert> = judged.iter().filter_map(route::alert).collect();
+        let mut alerts: Vec<Alert> = judged.iter().flat_map(|judged| judged.iter()).filter_map(route::alert).collect();
 
         let (refused, overruns) =
             tokio::try_join!(self.record(&judged, settings.audit), self.count(&settings, unhandled))?;
         dead.extend(refused);
         let metas: Vec<Alert> = overruns.iter().map(|overrun| meta::meta_alert(overrun, &ruling, &settings)).collect();
-        let meta_rows: Vec<Judged> = metas.iter().map(meta::judged).collect();
-        dead.extend(self.record(&meta_rows, AuditScope::Matched).await?);
-        judged.extend(meta_rows);
+        let meta_rows = Arc::new(metas.iter().map(meta::judged).collect::<Vec<_>>());
+        dead.extend(self.record(std::slice::from_ref(&meta_rows), AuditScope::Matched).await?);
         alerts.extend(metas.iter().cloned());
 
-        (self.parts.recent)(judged);
+        judged.iter().chain([&meta_rows]).for_each(|judged| (self.parts.recent)(judged));
         self.route(&settings, &alerts, shed).await?;
         self.bury(&self.parts.dead_events, dead).await?;
         self.stored("event queue", || self.parts.events.ack(&seqs)).await?;
@@ -138,8 +137,9 @@ impl Effects {
 
     /// Audits what the scope asks for. Rows that the audit can never take come back as dead letters; their alerts go
     /// out all the same.
-    async fn record(&self, judged: &[Judged], scope: AuditScope) -> Result<Vec<DeadLetter>, Halt> {
-        let rows: Vec<&Judged> = judged.iter().filter(|judged| audited(judged, scope)).collect();
+    async fn record(&self, judged: &[Arc<Vec<Judged>>], scope: AuditScope) -> Result<Vec<DeadLetter>, Halt> {
+        let all = judged.iter().flat_map(|judged| judged.iter());
+        let rows: Vec<&Judged> = all.filter(|judged| audited(judged, scope)).collect();
         let record = |rows: Vec<Judged>| self.parts.audit.record(rows);
         if rows.is_empty() {
             return Ok(Vec::new());
@@ -165,16 +165,17 @@ impl Effects {
         Ok(dead)
     }
 
-    async fn count(&self, settings: &Settings, batches: Vec<UnhandledBatch>) -> Result<Vec<Overrun>, Halt> {
-        if batches.is_empty() {
+    async fn count(&self, settings: &Settings, events: UnhandledEvents) -> Result<Vec<Overrun>, Halt> {
+        if events.batches.is_empty() {
             return Ok(Vec::new());
         }
+        let events = Arc::new(events);
         let policy = UnhandledPolicy {
             threshold: settings.unhandled_threshold,
             window: settings.unhandled_expiry,
             max_counters: settings.unhandled_max_counters,
         };
-        let counted = self.stored("unhandled", || self.parts.unhandled.count(batches.clone(), policy)).await;
+        let counted = self.stored("unhandled", || self.parts.unhandled.count(Arc::clone(&events), policy)).await;
         match counted {
             Err(Halt::Refused(why)) => {
                 error!(error = why, "unhandled events could not be counted; no meta-alert can come of them");

@@ -13,9 +13,9 @@ pub(super) fn event(hostname: &str, message: &str) -> Event {
     let id = IDS.get_or_init(|| EventIds::new(11)).next(NOW);
     let source = Source { protocol: Protocol::SyslogUdp, peer: [192, 0, 2, 7].into() };
     let mut event = Event::new(id, NOW, source);
-    event.hostname = hostname.to_owned();
-    event.message = message.to_owned();
-    event.raw = message.to_owned();
+    event.hostname = hostname.into();
+    event.message = message.into();
+    event.raw = message.into();
     event
 }
 

@@ -2,20 +2,22 @@
 //!
 //! Nothing in here can lose an event: each one ends up judged or as a dead letter.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::signature::write_signature;
-use crate::model::{DeadLetter, Decision, Event, Judged, Timestamp};
+use crate::model::{DeadLetter, Decision, Event, Judged, Text, Timestamp};
 use crate::queue::{Leased, Seq};
-use crate::store::{Sighting, UnhandledBatch};
+use crate::store::{Kind, Sighting, UnhandledBatch, UnhandledEvents};
 
 /// The origin of dead letters that this stage writes.
 pub(super) const ORIGIN: &str = "alerter";
 /// A record was leased so often when the process died that its only event is given up.
 pub(super) const MAX_CRASHES: u32 = 3;
-/// Characters of a sample message.
-const SAMPLE_CHARS: usize = 200;
+/// Bytes of a sample message.
+const SAMPLE_BYTES: usize = 200;
 
 /// How many events had which outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,10 +33,10 @@ pub(super) struct Tally {
 pub(super) struct Judgement {
     /// The records, to be acked when all of this is durable.
     pub(super) seqs: Vec<Seq>,
-    /// Every event that could be judged, in the order received.
-    pub(super) judged: Vec<Judged>,
+    /// Every event that could be judged, in the order received, a batch for each record.
+    pub(super) judged: Vec<Arc<Vec<Judged>>>,
     /// The unhandled ones by host and kind, a batch for each record.
-    pub(super) unhandled: Vec<UnhandledBatch>,
+    pub(super) unhandled: UnhandledEvents,
     /// What could not be judged.
     pub(super) dead: Vec<DeadLetter>,
     /// How many of which.
@@ -48,55 +50,72 @@ pub(super) fn judge(
     max_retries: u32,
     now: Timestamp,
 ) -> Judgement {
-    let mut judgement = Judgement::default();
+    let mut judge = Judge { decide, max_retries, now, kinds: Kinds::default(), done: Judgement::default() };
     for record in records {
-        judgement.seqs.push(record.seq);
+        judge.record(record);
+    }
+    judge.done.unhandled.kinds = judge.kinds.known.into_iter().map(|known| known.kind).collect();
+    judge.done
+}
+
+/// The judging of some records.
+struct Judge<'a> {
+    decide: &'a dyn Fn(&Event) -> Decision,
+    max_retries: u32,
+    now: Timestamp,
+    kinds: Kinds,
+    done: Judgement,
+}
+
+impl Judge<'_> {
+    fn record(&mut self, record: Leased<Event>) {
+        self.done.seqs.push(record.seq);
         match record.items {
             Ok(events) if record.attempt > MAX_CRASHES && events.len() == 1 => {
                 let reason = format!("the process ended {} times while this event was in work", record.attempt - 1);
-                judgement.bury(&events[0], reason, record.attempt, now);
+                self.bury(&events[0], reason, record.attempt);
             }
-            Ok(events) => judge_record(&mut judgement, events, decide, max_retries, now),
+            Ok(events) => self.events(events),
             Err(undecodable) => {
-                judgement.tally.error += 1;
-                judgement.dead.push(DeadLetter {
+                self.done.tally.error += 1;
+                self.done.dead.push(DeadLetter {
                     origin: ORIGIN.to_owned(),
                     event_id: None,
                     reason: undecodable.to_string(),
                     payload: undecodable.payload,
                     attempts: record.attempt,
-                    died_at: now,
+                    died_at: self.now,
                 });
             }
         }
     }
-    judgement
-}
 
-fn judge_record(
-    judgement: &mut Judgement,
-    events: Vec<Event>,
-    decide: &dyn Fn(&Event) -> Decision,
-    max_retries: u32,
-    now: Timestamp,
-) {
-    let Some(key) = events.first().map(|event| event.id) else { return };
-    let mut kinds = Kinds::default();
-    for event in events {
-        match patiently(decide, &event, max_retries) {
-            Ok(decision) => {
-                judgement.tally.count(&decision);
-                if decision.matched.is_none() {
-                    kinds.see(&event, judgement.judged.len());
+    /// The events of one record.
+    fn events(&mut self, events: Vec<Event>) {
+        let Some(key) = events.first().map(|event| event.id) else { return };
+        let mut judged = Vec::with_capacity(events.len());
+        for event in events {
+            match patiently(self.decide, &event, self.max_retries) {
+                Ok(decision) => {
+                    self.done.tally.count(&decision);
+                    if decision.matched.is_none() {
+                        self.kinds.see(&event, judged.len());
+                    }
+                    judged.push(Judged { event, decision });
                 }
-                judgement.judged.push(Judged { event, decision });
+                Err(reason) => self.bury(&event, reason, self.max_retries.saturating_add(1)),
             }
-            Err(reason) => judgement.bury(&event, reason, max_retries.saturating_add(1), now),
         }
+        let sightings = self.kinds.finish_record(&judged);
+        if !sightings.is_empty() {
+            self.done.unhandled.batches.push(UnhandledBatch { key, sightings });
+        }
+        self.done.judged.push(Arc::new(judged));
     }
-    let sightings = kinds.into_sightings(&judgement.judged);
-    if !sightings.is_empty() {
-        judgement.unhandled.push(UnhandledBatch { key, sightings });
+
+    fn bury(&mut self, event: &Event, reason: String, attempts: u32) {
+        self.done.tally.error += 1;
+        self.done.dead.push(dead_event(event, reason, attempts, self.now));
     }
 }
 
@@ -117,13 +136,6 @@ fn patiently(decide: &dyn Fn(&Event) -> Decision, event: &Event, max_retries: u3
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let owned = panic.downcast_ref::<String>().map(String::as_str);
     owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text")
-}
-
-impl Judgement {
-    fn bury(&mut self, event: &Event, reason: String, attempts: u32, now: Timestamp) {
-        self.tally.error += 1;
-        self.dead.push(dead_event(event, reason, attempts, now));
-    }
 }
 
 /// The dead letter for an event.
@@ -149,53 +161,80 @@ impl Tally {
     }
 }
 
-/// Unhandled events of one record by host and kind. Most are of a kind seen before in the record, so seeing one
-/// allocates nothing.
+/// Unhandled events by host and kind, record after record. Most are of a kind seen before, so seeing one allocates
+/// nothing.
 #[derive(Default)]
 struct Kinds {
-    kinds: Vec<Kind>,
-    places: HashMap<String, usize>,
+    known: Vec<Known>,
+    places: HashMap<Box<str>, usize>,
     /// Signature, a zero byte (which no signature holds), host.
     key: String,
+    /// What the record at hand holds.
+    seen: Vec<Seen>,
+    record: usize,
 }
 
-struct Kind {
-    signature: String,
+struct Known {
+    kind: Kind,
+    /// The last record that held it, and the place there among what was seen.
+    record: usize,
+    place: usize,
+}
+
+/// Events of one kind in one record.
+struct Seen {
+    kind: usize,
     count: u64,
-    /// Place of the last event among those judged.
+    /// Place of the last one among those judged.
     last: usize,
 }
 
 impl Kinds {
-    /// Counts an event that will be at `place` among those judged.
+    /// Counts an event that will be at `place` among those judged of the record.
     fn see(&mut self, event: &Event, place: usize) {
         write_signature(event, &mut self.key);
         let signature_end = self.key.len();
         self.key.push('\0');
         self.key.push_str(&event.hostname);
-        if let Some(kind) = self.places.get(&self.key) {
-            let kind = &mut self.kinds[*kind];
-            kind.count += 1;
-            kind.last = place;
+        let kind = match self.places.get(self.key.as_str()) {
+            Some(kind) => *kind,
+            None => self.learn(event, signature_end),
+        };
+        let known = &mut self.known[kind];
+        if known.record == self.record {
+            let seen = &mut self.seen[known.place];
+            seen.count += 1;
+            seen.last = place;
             return;
         }
-        self.places.insert(self.key.clone(), self.kinds.len());
-        self.kinds.push(Kind { signature: self.key[..signature_end].to_owned(), count: 1, last: place });
+        known.record = self.record;
+        known.place = self.seen.len();
+        self.seen.push(Seen { kind, count: 1, last: place });
     }
 
-    fn into_sightings(self, judged: &[Judged]) -> Vec<Sighting> {
-        let sighting = |kind: Kind| {
-            let event = &judged[kind.last].event;
+    fn learn(&mut self, event: &Event, signature_end: usize) -> usize {
+        let place = self.known.len();
+        self.places.insert(self.key.as_str().into(), place);
+        let signature = Text::from(&self.key[..signature_end]);
+        let kind = Kind { hostname: event.hostname.clone(), signature };
+        self.known.push(Known { kind, record: usize::MAX, place: 0 });
+        place
+    }
+
+    /// What the record held; the next one begins.
+    fn finish_record(&mut self, judged: &[Judged]) -> Vec<Sighting> {
+        self.record += 1;
+        let sighting = |seen: Seen| {
+            let event = &judged[seen.last].event;
             Sighting {
-                hostname: event.hostname.clone(),
-                signature: kind.signature,
-                count: kind.count,
+                kind: seen.kind,
+                count: seen.count,
                 last: event.id,
                 at: event.received_at,
-                sample: event.message.chars().take(SAMPLE_CHARS).collect(),
+                sample: event.message.part(&event.message[..event.message.floor_char_boundary(SAMPLE_BYTES)]),
             }
         };
-        self.kinds.into_iter().map(sighting).collect()
+        self.seen.drain(..).map(sighting).collect()
     }
 }
 
@@ -226,17 +265,18 @@ mod tests {
         let judgement = judged(vec![record(4, 1, events), record(5, 1, vec![event("b", "down")])]);
         assert_eq!(judgement.tally, Tally { forwarded: 2, ignored: 1, unhandled: 1, error: 0 });
         assert_eq!(judgement.seqs, [4, 5]);
-        assert_eq!(judgement.judged.len(), 4);
+        assert_eq!(judgement.judged.iter().map(|judged| judged.len()).sum::<usize>(), 4);
     }
 
     #[test]
     fn unhandled_events_are_gathered_by_host_and_kind_under_their_records_key() {
         let events = vec![event("a", "down"), event("a", "fan 1"), event("a", "fan 2"), event("b", "fan 3")];
         let (key, last) = (events[0].id, events[2].id);
-        let batches = judged(vec![record(1, 1, events)]).unhandled;
-        let [batch] = batches.as_slice() else { panic!("one record makes one batch") };
+        let unhandled = judged(vec![record(1, 1, events)]).unhandled;
+        let [batch] = unhandled.batches.as_slice() else { panic!("one record makes one batch") };
         assert_eq!(batch.key, key);
-        let seen: Vec<_> = batch.sightings.iter().map(|s| (s.hostname.as_str(), s.count, s.sample.as_str())).collect();
+        let host = |sighting: &Sighting| &*unhandled.kinds[sighting.kind].hostname;
+        let seen: Vec<_> = batch.sightings.iter().map(|s| (host(s), s.count, &*s.sample)).collect();
         assert_eq!(seen, [("a", 2, "fan 2"), ("b", 1, "fan 3")]);
         assert_eq!(batch.sightings[0].last, last);
     }

@@ -17,17 +17,17 @@ const SEVERITY: u8 = 4;
 
 /// The alert for a counter that reached its threshold. Always a ticket: whether to page is for a rule to say.
 pub(super) fn meta_alert(overrun: &Overrun, ruling: &Ruling, settings: &Settings) -> Alert {
-    let sighting = &overrun.sighting;
-    let team = ruling.team_of(&sighting.hostname).unwrap_or(&settings.unhandled_default_team);
+    let kind = &overrun.kind;
+    let team = ruling.team_of(&kind.hostname).unwrap_or(&settings.unhandled_default_team);
     let window = settings.unhandled_expiry;
     Alert {
         event: meta_event(overrun, window),
         cause: Cause::Unmatched {
-            signature: sighting.signature.clone(),
+            signature: kind.signature.to_string(),
             count: overrun.count,
             window_seconds: window.as_secs(),
         },
-        environment: ruling.environment(&sighting.hostname),
+        environment: ruling.environment(&kind.hostname),
         handling: Handling::TicketOnly,
         team: team.clone(),
     }
@@ -41,29 +41,30 @@ pub(super) fn judged(alert: &Alert) -> Judged {
 }
 
 fn meta_event(overrun: &Overrun, window: Duration) -> Event {
-    let sighting = &overrun.sighting;
+    let kind = &overrun.kind;
     // No peer: it was made here.
     let source = Source { protocol: Protocol::Internal, peer: IpAddr::V4(Ipv4Addr::LOCALHOST) };
-    let mut event = Event::new(sighting.last.derived(), sighting.at, source);
-    event.timestamp = Some(sighting.at);
-    event.hostname = sighting.hostname.clone();
+    let mut event = Event::new(overrun.last.derived(), overrun.at, source);
+    event.timestamp = Some(overrun.at);
+    event.hostname = kind.hostname.compact();
     event.severity = Severity::new(SEVERITY);
     event.app_name = Some("muttd".into());
     event.message = format!(
         "{} events of one kind from {} matched no rule within {}: {}",
         overrun.count,
-        sighting.hostname,
+        kind.hostname,
         in_words(window),
-        sighting.sample
-    );
+        overrun.sample
+    )
+    .into();
     let fields = serde_json::json!({
-        "signature": sighting.signature,
+        "signature": kind.signature,
         "count": overrun.count,
         "window_seconds": window.as_secs(),
         "window_start": overrun.window_start.to_string(),
-        "sample": sighting.sample,
+        "sample": overrun.sample,
     });
-    event.fields = Some(fields.to_string());
+    event.fields = Some(fields.to_string().into());
     event
 }
 
@@ -82,14 +83,12 @@ mod tests {
     use super::*;
     use crate::alerter::fixtures::{NOW, event};
     use crate::model::Team;
-    use crate::store::Sighting;
+    use crate::store::Kind;
 
     fn overrun(hostname: &str) -> Overrun {
         let last = event(hostname, "Fan 3 failed").id;
-        let signature = "Fan <n> failed".to_owned();
-        let sample = "Fan 3 failed".to_owned();
-        let sighting = Sighting { hostname: hostname.into(), signature, count: 40, last, at: NOW, sample };
-        Overrun { sighting, count: 100, window_start: NOW }
+        let kind = Kind { hostname: hostname.into(), signature: "Fan <n> failed".into() };
+        Overrun { kind, last, at: NOW, sample: "Fan 3 failed".into(), count: 100, window_start: NOW }
     }
 
     fn ruling() -> Ruling {
@@ -121,7 +120,7 @@ mod tests {
         let overrun = overrun("sw1");
         let make = || meta_alert(&overrun, &ruling(), &Settings::default());
         assert_eq!(make(), make());
-        assert_ne!(make().event.id, overrun.sighting.last);
+        assert_ne!(make().event.id, overrun.last);
     }
 
     #[test]

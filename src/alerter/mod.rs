@@ -52,7 +52,7 @@ use crate::store::{AuditLog, Unhandled};
 use crate::telemetry::Rates;
 
 /// Takes every judged event for the recent store; must neither wait nor fail.
-pub type RecentSink = Arc<dyn Fn(Vec<Judged>) + Send + Sync>;
+pub type RecentSink = Arc<dyn Fn(&Arc<Vec<Judged>>) + Send + Sync>;
 
 /// What the alerter works with.
 #[derive(Clone)]

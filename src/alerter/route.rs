@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Settings;
-use crate::model::{Alert, Cause, Event, Flag, Judged, TargetName};
+use crate::model::{Alert, Cause, Event, Flag, Judged, TargetName, Text};
 use crate::queue::Queue;
 
 /// Encoded bytes of an event above which an alert carries a shortened copy; the audit keeps the whole. Half of what a
@@ -44,7 +44,7 @@ fn bounded(event: &Event) -> Event {
         return copy;
     }
     copy.flags.push(Flag::Truncated);
-    copy.raw.clear();
+    copy.raw = Text::default();
     if fits(&copy) {
         return copy;
     }
@@ -59,7 +59,7 @@ fn bounded(event: &Event) -> Event {
     if let Some(trap) = &mut copy.trap {
         trap.varbinds.truncate(100);
         for varbind in &mut trap.varbinds {
-            cut(&mut varbind.value, SHORT_NAME);
+            varbind.value.truncate(varbind.value.floor_char_boundary(SHORT_NAME));
         }
     }
     copy
@@ -69,8 +69,9 @@ fn fits(event: &Event) -> bool {
     postcard::to_stdvec(event).is_ok_and(|bytes| bytes.len() <= MAX_EVENT_BYTES)
 }
 
-fn cut(text: &mut String, bytes: usize) {
-    text.truncate(text.floor_char_boundary(bytes));
+/// Copied, so that what is cut off does not stay in memory.
+fn cut(text: &mut Text, bytes: usize) {
+    *text = Text::from(&text[..text.floor_char_boundary(bytes)]);
 }
 
 #[cfg(test)]
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn an_alert_fits_into_a_record_whatever_the_event_holds() {
-        let long = || "x".repeat(4 << 20);
+        let long = || Text::from("x".repeat(4 << 20));
         check(|_| {}, false);
         check(|event| event.raw = long(), true);
         check(|event| event.message = long(), true);

@@ -50,7 +50,11 @@ fn normalise(text: &str, out: &mut String) {
     let mut pending = 0;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
+        if byte == b' ' && at > 0 {
+            at = skip_plain_words(bytes, at);
+        }
         let start = at;
+        let Some(&byte) = bytes.get(at) else { break };
         match KINDS[usize::from(byte)] {
             OTHER => at += 1,
             BLANK => {
@@ -82,6 +86,39 @@ fn normalise(text: &str, out: &mut String) {
         }
     }
     out.push_str(&text[pending..]);
+}
+
+/// Bytes that are looked at together; compilers turn the loop over them into a few instructions.
+const BLOCK: usize = 32;
+
+/// From a blank on, moves over words that stay as they are: those without digits and colons, each after one blank. Ends
+/// at the blank before the first other word, or at the end. Most of a message is passed over here, ten times as fast as
+/// token by token.
+fn skip_plain_words(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    let telling = loop {
+        let Some(block) = bytes.get(at..at + BLOCK + 1) else { break telling_byte(bytes, at) };
+        let mut found = false;
+        for index in 0..BLOCK {
+            found |= is_telling(block[index], block[index + 1]);
+        }
+        if found {
+            break telling_byte(bytes, at);
+        }
+        at += BLOCK;
+    };
+    let Some(telling) = telling else { return bytes.len() };
+    bytes[from..=telling].iter().rposition(|byte| *byte == b' ').map_or(from, |blank| from + blank)
+}
+
+fn telling_byte(bytes: &[u8], from: usize) -> Option<usize> {
+    let next = |index: usize| bytes.get(index + 1).copied().unwrap_or(b' ');
+    (from..bytes.len()).find(|index| is_telling(bytes[*index], next(*index)))
+}
+
+/// Whether a byte before `next` may make a word or a gap one that changes.
+const fn is_telling(byte: u8, next: u8) -> bool {
+    byte.wrapping_sub(b'0') < 10 || byte < b' ' || byte == 0x7f || byte == b':' || (byte == b' ' && next <= b' ')
 }
 
 /// Kinds of bytes.
@@ -306,6 +343,26 @@ mod tests {
         check("std::vector error", "std::vector error");
         check("", "");
         check(" \u{0}\n ", "");
+    }
+
+    #[test]
+    fn skipping_words_changes_nothing() {
+        // The same text behind a first word and behind a blank that starts it goes both ways through the loop.
+        let pieces =
+            ["fan", "7", "a:b", "ab:cd:ef", "x", "\t", " ", "  ", "é", "10.0.0.1", "%A-3-B", "word.", ":", "a1b2"];
+        for seed in 0..4_000_usize {
+            let mut state = seed;
+            let mut text = String::new();
+            for _ in 0..24 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                text.push_str(pieces[(state >> 33) % pieces.len()]);
+                text.push_str(if state >> 61 & 3 == 0 { "" } else { " " });
+            }
+            let words: Vec<String> = text.split(' ').map(|word| signature(&event("h", word))).collect();
+            let expected = words.iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>().join(" ");
+            let expected: String = expected.chars().take(MAX_CHARS).collect();
+            assert_eq!(signature(&event("h", &text)), expected.trim_end(), "{text:?}");
+        }
     }
 
     #[test]

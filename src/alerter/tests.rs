@@ -14,7 +14,9 @@ use super::*;
 use crate::model::{DeliveryNote, EventId, RuleId, Team};
 use crate::queue::{MemoryBackend, Record};
 use crate::rules::RuleSet;
-use crate::store::{EventPage, EventQuery, Overrun, StoreError, StoreResult, UnhandledBatch, UnhandledPolicy};
+use crate::store::{
+    EventPage, EventQuery, Overrun, Sighting, StoreError, StoreResult, UnhandledEvents, UnhandledPolicy,
+};
 
 /// Keeps rows by event id, fails the first `failures` calls, and refuses rows with the message `unstorable`.
 #[derive(Default)]
@@ -67,15 +69,17 @@ struct Counters(Mutex<BTreeMap<(String, String), u64>>);
 
 #[async_trait]
 impl Unhandled for Counters {
-    async fn count(&self, batches: Vec<UnhandledBatch>, policy: UnhandledPolicy) -> StoreResult<Vec<Overrun>> {
+    async fn count(&self, events: Arc<UnhandledEvents>, policy: UnhandledPolicy) -> StoreResult<Vec<Overrun>> {
         let mut counters = self.0.lock();
         let mut overruns = Vec::new();
-        for sighting in batches.into_iter().flat_map(|batch| batch.sightings) {
-            let count = counters.entry((sighting.hostname.clone(), sighting.signature.clone())).or_default();
+        for sighting in events.batches.iter().flat_map(|batch| &batch.sightings) {
+            let kind = &events.kinds[sighting.kind];
+            let count = counters.entry((kind.hostname.to_string(), kind.signature.to_string())).or_default();
             let before = *count;
             *count += sighting.count;
             if before < policy.threshold && *count >= policy.threshold {
-                overruns.push(Overrun { count: *count, window_start: sighting.at, sighting });
+                let Sighting { last, at, sample, .. } = sighting.clone();
+                overruns.push(Overrun { kind: kind.clone(), last, at, sample, count: *count, window_start: at });
             }
         }
         Ok(overruns)
@@ -114,7 +118,7 @@ impl House {
             dead_events: Queue::of_singles("dlq.alerter", single("dlq.alerter")),
             dead_alerts: Queue::of_singles("dlq.forwarder", single("dlq.forwarder")),
             audit: Arc::clone(&audit) as _,
-            recent: Arc::new(move |batch| kept.lock().extend(batch)),
+            recent: Arc::new(move |batch| kept.lock().extend(batch.iter().cloned())),
             unhandled: Arc::new(Counters::default()),
             ruling: Live::constant(ruling),
             settings: Live::constant(settings),
@@ -142,7 +146,7 @@ impl House {
     }
 
     fn audited(&self) -> Vec<String> {
-        self.audit.rows.lock().values().map(|row| row.event.message.clone()).collect()
+        self.audit.rows.lock().values().map(|row| row.event.message.to_string()).collect()
     }
 }
 

@@ -111,8 +111,8 @@ fn kind(alert: &Alert) -> String {
         (Cause::Unmatched { .. }, _) => "unhandled".to_owned(),
         (_, Some(trap)) => trap.oid.to_string(),
         _ => {
-            let name = event.msg_id.clone().or_else(|| event.app_name.clone());
-            name.unwrap_or_else(|| event.source.protocol.name().to_owned())
+            let name = event.msg_id.as_deref().or(event.app_name.as_deref());
+            name.unwrap_or(event.source.protocol.name()).to_owned()
         }
     }
 }

@@ -92,7 +92,7 @@ impl Target for Told {
     }
 
     async fn deliver(&self, alert: &Alert) -> Result<String, DeliveryError> {
-        let message = alert.event.message.clone();
+        let message = alert.event.message.to_string();
         let before = self.calls.lock().iter().filter(|(called, _)| *called == message).count();
         self.calls.lock().push((message.clone(), tokio::time::Instant::now()));
         let retry = |after| {

@@ -37,7 +37,7 @@ impl Decision {
 }
 
 /// An event with its decision: what the audit and the recent store keep.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     /// The event.
     pub event: Event,

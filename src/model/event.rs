@@ -1,7 +1,7 @@
 //! One message as it came in, whatever protocol carried it.
 //!
-//! The serde form of these types is the compact one kept in queues and stores (postcard). What people see is made by
-//! [`super::event_json`].
+//! The serde form of these types is the compact one kept in queues and stores (postcard; see `wire` for the event's own).
+//! What people see is made by [`super::event_json`].
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventId, InvalidName, Oid, Severity, Timestamp};
+use super::{EventId, InvalidName, Oid, Severity, Text, Timestamp};
 
 /// How an event reached us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,6 +93,17 @@ pub enum Flag {
 }
 
 impl Flag {
+    /// Every flag.
+    pub const ALL: [Self; 7] = [
+        Self::Unparsed,
+        Self::NoPri,
+        Self::InvalidUtf8,
+        Self::Truncated,
+        Self::HostFromPeer,
+        Self::BadTimestamp,
+        Self::BadStructuredData,
+    ];
+
     /// The name used in the API and on pages.
     pub const fn name(self) -> &'static str {
         match self {
@@ -181,12 +192,12 @@ pub struct Trap {
 }
 
 /// One message from a device or a program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// Made at the socket.
     pub id: EventId,
     /// The sender's X-Correlation-ID; `None` means the event's own id.
-    pub correlation_id: Option<String>,
+    pub correlation_id: Option<Text>,
     /// When we received it.
     pub received_at: Timestamp,
     /// Protocol and peer.
@@ -194,27 +205,27 @@ pub struct Event {
     /// The device's own time.
     pub timestamp: Option<Timestamp>,
     /// The host that speaks; the peer's address when the sender named none.
-    pub hostname: String,
+    pub hostname: Text,
     /// The text, unescaped. For a trap: its name and variables in one line.
-    pub message: String,
+    pub message: Text,
     /// 0 to 7, when the sender or the protocol gave one.
     pub severity: Option<Severity>,
     /// 0 to 23, for syslog.
     pub facility: Option<u8>,
     /// The program's name (RFC 5424 APP-NAME, RFC 3164 TAG).
-    pub app_name: Option<String>,
+    pub app_name: Option<Text>,
     /// The program's process id.
-    pub proc_id: Option<String>,
+    pub proc_id: Option<Text>,
     /// The type of the message (RFC 5424 MSGID; for Cisco the mnemonic).
-    pub msg_id: Option<String>,
+    pub msg_id: Option<Text>,
     /// RFC 5424 structured data, in order.
     pub structured_data: Vec<SdElement>,
     /// Present for SNMP.
-    pub trap: Option<Trap>,
+    pub trap: Option<Box<Trap>>,
     /// Every JSON member without a place of its own, as the text of a JSON object.
-    pub fields: Option<String>,
+    pub fields: Option<Text>,
     /// What arrived, as text; empty for a trap, whose content is all in [`Trap`].
-    pub raw: String,
+    pub raw: Text,
     /// How it was read.
     pub flags: Vec<Flag>,
 }
@@ -228,8 +239,8 @@ impl Event {
             received_at,
             source,
             timestamp: None,
-            hostname: String::new(),
-            message: String::new(),
+            hostname: Text::default(),
+            message: Text::default(),
             severity: None,
             facility: None,
             app_name: None,
@@ -238,14 +249,14 @@ impl Event {
             structured_data: Vec::new(),
             trap: None,
             fields: None,
-            raw: String::new(),
+            raw: Text::default(),
             flags: Vec::new(),
         }
     }
 
     /// The correlation id as sent, else the event's id.
     pub fn correlation(&self) -> String {
-        self.correlation_id.clone().unwrap_or_else(|| self.id.to_string())
+        self.correlation_id.as_ref().map_or_else(|| self.id.to_string(), ToString::to_string)
     }
 
     /// The device's time, else the receive time.
@@ -266,11 +277,13 @@ impl Event {
             .iter()
             .map(|element| element.params.iter().map(|(n, v)| n.len() + v.len() + 48).sum::<usize>() + 48)
             .sum();
+        // Parts of what arrived cost nothing more; texts of their own are charged.
+        let own = |text: &Text| if text.place_in(&self.raw).is_some() { 0 } else { text.len() };
         size_of::<Self>()
-            + self.hostname.len()
-            + self.message.len()
             + self.raw.len()
-            + self.fields.as_ref().map_or(0, String::len)
+            + own(&self.hostname)
+            + own(&self.message)
+            + self.fields.as_ref().map_or(0, own)
             + trap
             + sd
     }

@@ -22,7 +22,7 @@ pub fn event_json(event: &Event) -> Value {
         "msg_id": event.msg_id,
         "structured_data": structured_data_json(&event.structured_data),
         "trap_oid": trap.map(|trap| trap.oid.to_string()),
-        "varbinds": trap.map(varbinds_json),
+        "varbinds": trap.map(|trap| varbinds_json(trap)),
         "snmp": trap.map(|trap| json!({
             "version": trap.version,
             "inform": trap.inform,

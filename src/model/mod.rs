@@ -8,7 +8,9 @@ mod json;
 mod oid;
 mod rule;
 mod severity;
+mod text;
 mod time;
+mod wire;
 
 pub use alert::{Alert, Cause, DeadLetter, DeliveryNote, DeliveryOutcome};
 pub use decision::{Decision, Judged, Matched};
@@ -18,4 +20,6 @@ pub use json::{alert_json, event_json};
 pub use oid::{InvalidOid, Oid};
 pub use rule::{Condition, Environment, Handling, InvalidRule, MatchType, Rule, RuleDraft};
 pub use severity::{InvalidSeverity, Severity, facility_name, parse_facility};
+pub use text::Text;
 pub use time::Timestamp;
+pub use wire::{read_events, write_events};

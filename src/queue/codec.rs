@@ -1,14 +1,19 @@
 //! How items become a record's payload.
 //!
-//! Payload: one format byte, then an lz4 block (with its length in front) of the postcard encoding of `Vec<T>`.
+//! Payload: one format byte, then an lz4 block (with its length in front) of what [`Item::write`] makes of the items.
 //! The backend adds its own checksum around the payload. Records written by an older program are read as long as their
 //! format byte is known; anything else is [`Undecodable`] and goes to the dead letters with its bytes.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Format byte: postcard of a sequence, compressed with lz4.
-const FORMAT_POSTCARD_LZ4: u8 = 1;
+use crate::model::{Alert, DeadLetter, Event, read_events, write_events};
+
+/// Format byte: items as [`Item`] writes them, compressed with lz4. (1 was used before the first release.)
+const FORMAT_LZ4: u8 = 2;
+
+/// Bytes that tell the decompressed length, in front of the lz4 block.
+const SIZE_BYTES: usize = 4;
 
 /// Largest decompressed payload accepted, so that a damaged length cannot ask for all memory.
 const MAX_DECOMPRESSED: usize = 64 << 20;
@@ -23,61 +28,164 @@ pub struct Undecodable {
     pub payload: Vec<u8>,
 }
 
+/// What a queue can hold, and how some of it lie in a record.
+pub trait Item: Sized + Send {
+    /// Appends the form of `items` to `out`.
+    fn write(items: &[Self], out: &mut Vec<u8>) -> Result<(), String>;
+
+    /// The items in `bytes`, or what is wrong with it.
+    fn read(bytes: &[u8]) -> Result<Vec<Self>, String>;
+}
+
+impl Item for Event {
+    fn write(items: &[Self], out: &mut Vec<u8>) -> Result<(), String> {
+        write_events(items.iter(), out);
+        Ok(())
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<Self>, String> {
+        read_events(bytes).map_err(str::to_owned)
+    }
+}
+
+impl Item for Alert {
+    fn write(items: &[Self], out: &mut Vec<u8>) -> Result<(), String> {
+        write_postcard(items, out)
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<Self>, String> {
+        read_postcard(bytes)
+    }
+}
+
+impl Item for DeadLetter {
+    fn write(items: &[Self], out: &mut Vec<u8>) -> Result<(), String> {
+        write_postcard(items, out)
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<Self>, String> {
+        read_postcard(bytes)
+    }
+}
+
+fn write_postcard<T: Serialize>(items: &[T], out: &mut Vec<u8>) -> Result<(), String> {
+    *out = postcard::to_extend(items, std::mem::take(out)).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+fn read_postcard<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, String> {
+    postcard::from_bytes(bytes).map_err(|error| error.to_string())
+}
+
+/// Buffers that are used again from record to record: large ones are costly to get from the system each time.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    plain: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+/// What a buffer may keep from one record to the next, in bytes; far above usual records.
+const KEPT_BYTES: usize = 4 << 20;
+
+impl Scratch {
+    fn trim(&mut self) {
+        for buffer in [&mut self.plain, &mut self.packed] {
+            if buffer.capacity() > KEPT_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+    }
+}
+
 /// Encodes items as one payload.
-pub fn encode_items<T: Serialize>(items: &[T]) -> Result<Vec<u8>, postcard::Error> {
-    let plain = postcard::to_stdvec(items)?;
-    let mut payload = Vec::with_capacity(plain.len() / 2 + 16);
-    payload.push(FORMAT_POSTCARD_LZ4);
-    payload.extend_from_slice(&lz4_flex::compress_prepend_size(&plain));
+pub(super) fn encode_with<T: Item>(items: &[T], scratch: &mut Scratch) -> Result<Vec<u8>, String> {
+    scratch.plain.clear();
+    T::write(items, &mut scratch.plain)?;
+    let plain = &scratch.plain;
+    let room = lz4_flex::block::get_maximum_output_size(plain.len());
+    if scratch.packed.len() < room {
+        scratch.packed.resize(room, 0);
+    }
+    // It fails only for want of room, and there is room for the worst case.
+    let packed = lz4_flex::block::compress_into(plain, &mut scratch.packed).unwrap_or(0);
+    let size = u32::try_from(plain.len()).map_err(|_| "it is larger than 4 GiB")?;
+    let mut payload = Vec::with_capacity(1 + SIZE_BYTES + packed);
+    payload.push(FORMAT_LZ4);
+    payload.extend_from_slice(&size.to_le_bytes());
+    payload.extend_from_slice(&scratch.packed[..packed]);
+    scratch.trim();
     Ok(payload)
 }
 
+/// The items of a payload that was come by outside of its queue, such as a dead letter's.
+pub fn decode_items<T: Item>(payload: Vec<u8>) -> Result<Vec<T>, Undecodable> {
+    decode_with(payload, &mut Scratch::default())
+}
+
 /// The items of a payload.
-pub fn decode_items<T: DeserializeOwned>(payload: Vec<u8>) -> Result<Vec<T>, Undecodable> {
-    match try_decode(&payload) {
+pub(super) fn decode_with<T: Item>(payload: Vec<u8>, scratch: &mut Scratch) -> Result<Vec<T>, Undecodable> {
+    let decoded = try_decode(&payload, scratch);
+    scratch.trim();
+    match decoded {
         Ok(items) => Ok(items),
         Err(why) => Err(Undecodable { why, payload }),
     }
 }
 
-fn try_decode<T: DeserializeOwned>(payload: &[u8]) -> Result<Vec<T>, String> {
+fn try_decode<T: Item>(payload: &[u8], scratch: &mut Scratch) -> Result<Vec<T>, String> {
     let [format, rest @ ..] = payload else { return Err("it is empty".into()) };
-    if *format != FORMAT_POSTCARD_LZ4 {
+    if *format != FORMAT_LZ4 {
         return Err(format!("format {format} is unknown to this version"));
     }
     let (size, block) = lz4_flex::block::uncompressed_size(rest).map_err(|error| error.to_string())?;
     if size > MAX_DECOMPRESSED {
         return Err(format!("it claims to hold {size} bytes, more than {MAX_DECOMPRESSED}"));
     }
-    let plain = lz4_flex::decompress(block, size).map_err(|error| error.to_string())?;
-    postcard::from_bytes(&plain).map_err(|error| error.to_string())
+    if scratch.plain.len() < size {
+        scratch.plain.resize(size, 0);
+    }
+    let plain = &mut scratch.plain[..size];
+    let length = lz4_flex::block::decompress_into(block, plain).map_err(|error| error.to_string())?;
+    T::read(&plain[..length])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    impl Item for String {
+        fn write(items: &[Self], out: &mut Vec<u8>) -> Result<(), String> {
+            write_postcard(items, out)
+        }
+
+        fn read(bytes: &[u8]) -> Result<Vec<Self>, String> {
+            read_postcard(bytes)
+        }
+    }
+
     #[test]
     fn items_come_back_as_they_were() {
+        let mut scratch = Scratch::default();
         for items in [vec![], vec!["one".to_owned()], vec!["x".repeat(100_000); 20]] {
-            let payload = encode_items(&items).unwrap();
-            assert_eq!(decode_items::<String>(payload).unwrap(), items);
+            let payload = encode_with(&items, &mut scratch).unwrap();
+            assert_eq!(decode_with::<String>(payload, &mut scratch).unwrap(), items);
         }
     }
 
     #[test]
     fn what_is_not_understood_comes_back_with_its_bytes() {
-        let good = encode_items(&["text".to_owned()]).unwrap();
+        let mut scratch = Scratch::default();
+        let good = encode_with(&["text".to_owned()], &mut scratch).unwrap();
         let unknown = [&[9], &good[1..]].concat();
-        let huge = [&[FORMAT_POSTCARD_LZ4][..], &u32::MAX.to_le_bytes(), b"x"].concat();
+        let huge = [&[FORMAT_LZ4][..], &u32::MAX.to_le_bytes(), b"x"].concat();
         for (payload, why) in [
             (vec![], "empty"),
             (unknown, "format 9"),
             (huge, "claims to hold 4294967295 bytes"),
             (good[..good.len() - 1].to_vec(), ""),
-            (vec![FORMAT_POSTCARD_LZ4, 1], ""),
+            (vec![FORMAT_LZ4, 1], ""),
         ] {
-            let error = decode_items::<String>(payload.clone()).unwrap_err();
+            let error = decode_with::<String>(payload.clone(), &mut scratch).unwrap_err();
             assert!(error.why.contains(why), "{error}");
             assert_eq!(error.payload, payload);
         }

@@ -4,11 +4,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use parking_lot::Mutex;
 
 use super::backend::{Backend, Depth, QueueError, Record, Seq};
-use super::codec::{Undecodable, decode_items, encode_items};
+use super::codec::{Item, Scratch, Undecodable, decode_with, encode_with};
 use super::fault::Fault;
 
 /// How items are laid into records.
@@ -25,8 +24,13 @@ pub struct Queue<T> {
     name: Arc<str>,
     backend: Arc<dyn Backend>,
     layout: Layout,
+    /// Whoever encodes or decodes takes one and puts it back; producers and the consumer work at once.
+    scratches: Arc<Mutex<Vec<Scratch>>>,
     items: PhantomData<fn() -> T>,
 }
+
+/// Scratch buffers kept by a queue, at most.
+const SCRATCHES: usize = 4;
 
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
@@ -34,6 +38,7 @@ impl<T> Clone for Queue<T> {
             name: Arc::clone(&self.name),
             backend: Arc::clone(&self.backend),
             layout: self.layout,
+            scratches: Arc::clone(&self.scratches),
             items: PhantomData,
         }
     }
@@ -50,15 +55,29 @@ pub struct Leased<T> {
     pub items: Result<Vec<T>, Undecodable>,
 }
 
-impl<T: Serialize + DeserializeOwned> Queue<T> {
+impl<T: Item> Queue<T> {
     /// A queue whose records are whole batches; they are leased and acked together.
     pub fn of_batches(name: &str, backend: Arc<dyn Backend>) -> Self {
-        Self { name: name.into(), backend, layout: Layout::Batches, items: PhantomData }
+        Self::new(name, backend, Layout::Batches)
     }
 
     /// A queue in which each item is leased and acked on its own.
     pub fn of_singles(name: &str, backend: Arc<dyn Backend>) -> Self {
-        Self { name: name.into(), backend, layout: Layout::Singles, items: PhantomData }
+        Self::new(name, backend, Layout::Singles)
+    }
+
+    fn new(name: &str, backend: Arc<dyn Backend>, layout: Layout) -> Self {
+        Self { name: name.into(), backend, layout, scratches: Arc::default(), items: PhantomData }
+    }
+
+    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
+        let mut scratch = self.scratches.lock().pop().unwrap_or_default();
+        let result = work(&mut scratch);
+        let mut scratches = self.scratches.lock();
+        if scratches.len() < SCRATCHES {
+            scratches.push(scratch);
+        }
+        result
     }
 
     /// The queue's name, as in metrics.
@@ -85,9 +104,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         if items.is_empty() {
             return Ok(());
         }
-        let payload = encode_items(items).map_err(|error| QueueError::Storage {
-            queue: self.name.to_string(),
-            why: format!("cannot encode: {error}"),
+        let payload = self.with_scratch(|scratch| encode_with(items, scratch)).map_err(|error| {
+            QueueError::Storage { queue: self.name.to_string(), why: format!("cannot encode: {error}") }
         })?;
         if payload.len() <= Record::MAX_BYTES {
             records.push(Record { items: u32::try_from(items.len()).unwrap_or(u32::MAX), payload });
@@ -108,17 +126,18 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// Up to `max` due records, oldest first; waits up to `wait` for the first.
     pub async fn lease(&self, max: usize, wait: Duration) -> Result<Vec<Leased<T>>, QueueError> {
         let leases = self.backend.lease(max, wait).await?;
-        Ok(leases.into_iter().map(Self::decode).collect())
+        Ok(leases.into_iter().map(|lease| self.decode(lease)).collect())
     }
 
     /// Up to `max` waiting records from `from` on, without leasing them.
     pub async fn peek(&self, from: Seq, max: usize) -> Result<Vec<Leased<T>>, QueueError> {
         let leases = self.backend.peek(from, max).await?;
-        Ok(leases.into_iter().map(Self::decode).collect())
+        Ok(leases.into_iter().map(|lease| self.decode(lease)).collect())
     }
 
-    fn decode(lease: super::Lease) -> Leased<T> {
-        Leased { seq: lease.seq, attempt: lease.attempt, items: decode_items(lease.payload) }
+    fn decode(&self, lease: super::Lease) -> Leased<T> {
+        let items = self.with_scratch(|scratch| decode_with(lease.payload, scratch));
+        Leased { seq: lease.seq, attempt: lease.attempt, items }
     }
 
     /// Forgets leased records.
@@ -153,7 +172,7 @@ mod tests {
     use crate::queue::MemoryBackend;
 
     /// Text that does not compress.
-    fn noise(bytes: usize) -> Vec<u64> {
+    fn noise(bytes: usize) -> String {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut next = || {
             state ^= state << 13;
@@ -161,7 +180,7 @@ mod tests {
             state ^= state << 17;
             state
         };
-        (0..bytes / 10).map(|_| next() | 1 << 63).collect()
+        (0..bytes / 16).map(|_| format!("{:016x}", next())).collect()
     }
 
     #[tokio::test]
@@ -172,18 +191,18 @@ mod tests {
         assert_eq!((queue.depth().records, queue.depth().items), (1, 2));
 
         let large = Queue::of_batches("test", Arc::new(MemoryBackend::new("test")));
-        let items: Vec<Vec<u64>> = (0..8).map(|_| noise(400_000)).collect();
+        let items: Vec<String> = (0..8).map(|_| noise(800_000)).collect();
         large.append(&items).await.unwrap();
         assert!(large.depth().records >= 3 && large.depth().items == 8, "{:?}", large.depth());
         let leased = large.lease(10, Duration::ZERO).await.unwrap();
-        let back: Vec<Vec<u64>> = leased.into_iter().flat_map(|leased| leased.items.unwrap()).collect();
+        let back: Vec<String> = leased.into_iter().flat_map(|leased| leased.items.unwrap()).collect();
         assert_eq!(back, items);
     }
 
     #[tokio::test]
     async fn one_item_that_is_too_large_refuses_the_whole_append() {
         let queue = Queue::of_batches("test", Arc::new(MemoryBackend::new("test")));
-        let error = queue.append(&[vec![1], noise(2 << 20)]).await.unwrap_err();
+        let error = queue.append(&["1".to_owned(), noise(4 << 20)]).await.unwrap_err();
         assert!(matches!(error, QueueError::TooLarge { .. }), "{error}");
         assert_eq!(queue.depth(), Depth::default());
     }
@@ -191,12 +210,12 @@ mod tests {
     #[tokio::test]
     async fn singles_are_settled_each_on_its_own() {
         let queue = Queue::of_singles("test", Arc::new(MemoryBackend::new("test")));
-        queue.append(&[1, 2, 3]).await.unwrap();
+        queue.append(&["1", "2", "3"].map(str::to_owned)).await.unwrap();
         let leased = queue.lease(10, Duration::ZERO).await.unwrap();
         queue.ack(&[leased[1].seq]).await.unwrap();
         queue.release(&[leased[0].seq], Duration::ZERO).await.unwrap();
         assert_eq!(queue.depth().items, 2);
         let again = queue.lease(10, Duration::ZERO).await.unwrap();
-        assert_eq!((again.len(), again[0].attempt, again[0].items.clone()), (1, 2, Ok(vec![1])));
+        assert_eq!((again.len(), again[0].attempt, again[0].items.clone()), (1, 2, Ok(vec!["1".to_owned()])));
     }
 }

@@ -76,8 +76,8 @@ mod tests {
         let now = Timestamp::from_millis(1_800_000_000_000);
         let source = Source { protocol: Protocol::SyslogUdp, peer };
         let mut event = Event::new(EventIds::new(1).next(now), now, source);
-        event.hostname = host.to_owned();
-        event.message = message.to_owned();
+        event.hostname = host.into();
+        event.message = message.into();
         let decision = ruling().decide(&event);
         let seen = decision.matched.is_some().then(|| (decision.environment, decision.forwarded()));
         assert_eq!(seen, expected, "{host}: {message}");

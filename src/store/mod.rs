@@ -33,7 +33,7 @@ pub use inventory::{DevHost, DeviceTeam, Inventory};
 pub use query::{EventPage, EventQuery};
 pub use recent::{Recent, RecentSettings};
 pub use rulebook::RuleBook;
-pub use unhandled::{Overrun, Sighting, Unhandled, UnhandledBatch, UnhandledPolicy};
+pub use unhandled::{Kind, Overrun, Sighting, Unhandled, UnhandledBatch, UnhandledEvents, UnhandledPolicy};
 
 use crate::clock::Clock;
 use crate::live::Live;

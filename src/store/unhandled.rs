@@ -1,20 +1,28 @@
 //! Counters of events that no rule matched, by host and message signature.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::StoreResult;
-use crate::model::{EventId, Timestamp};
+use crate::model::{EventId, Text, Timestamp};
 
-/// Events of one host and signature within one batch.
+/// What is counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sighting {
+pub struct Kind {
     /// The host.
-    pub hostname: String,
+    pub hostname: Text,
     /// The message with its variable parts replaced.
-    pub signature: String,
+    pub signature: Text,
+}
+
+/// Events of one kind within one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Place of the kind in [`Unhandled::count`]'s list.
+    pub kind: usize,
     /// How many there were in the batch.
     pub count: u64,
     /// The last of them.
@@ -22,17 +30,26 @@ pub struct Sighting {
     /// When the last of them was received.
     pub at: Timestamp,
     /// The message of the last of them, shortened.
-    pub sample: String,
+    pub sample: Text,
 }
 
 /// The unhandled events of one queue record. `key` is the id of the record's first event: the same batch counted twice
 /// (after a crash between counting and acking) changes nothing the second time and gives the same answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnhandledBatch {
     /// Identifies the batch.
     pub key: EventId,
-    /// One entry a host and signature.
+    /// One entry a kind.
     pub sightings: Vec<Sighting>,
+}
+
+/// Some batches, which share the names of their kinds: most kinds are in each of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnhandledEvents {
+    /// The kinds that occur.
+    pub kinds: Vec<Kind>,
+    /// The batches, oldest first.
+    pub batches: Vec<UnhandledBatch>,
 }
 
 /// When counting ends in an alert.
@@ -49,8 +66,14 @@ pub struct UnhandledPolicy {
 /// A counter that reached the threshold: exactly one for each counter and window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overrun {
-    /// The sighting that reached it.
-    pub sighting: Sighting,
+    /// What was counted.
+    pub kind: Kind,
+    /// The last event.
+    pub last: EventId,
+    /// When it was received.
+    pub at: Timestamp,
+    /// Its message, shortened.
+    pub sample: Text,
     /// The count, this batch included.
     pub count: u64,
     /// When the window opened.
@@ -62,9 +85,9 @@ pub struct Overrun {
 pub trait Unhandled: Send + Sync {
     /// Adds batches; durable when it returns. The answer lists counters that reached the threshold through these
     /// batches, also when these batches were counted before.
-    async fn count(&self, batches: Vec<UnhandledBatch>, policy: UnhandledPolicy) -> StoreResult<Vec<Overrun>>;
+    async fn count(&self, events: Arc<UnhandledEvents>, policy: UnhandledPolicy) -> StoreResult<Vec<Overrun>>;
 
-    /// The largest counters, largest first, for people: host, signature, count, window start, sample, last seen in `sighting`.
+    /// The largest counters, largest first, for people: with what is known of the last event.
     async fn top(&self, limit: usize) -> StoreResult<Vec<Overrun>>;
 
     /// Finishes what was handed over and tidies up; later calls answer `Unavailable`. A store with nothing to finish

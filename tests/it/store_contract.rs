@@ -14,8 +14,8 @@ use muttd::model::{
     Matched, Protocol, RuleDraft, RuleId, Severity, Source, TargetName, Team, Timestamp,
 };
 use muttd::store::{
-    Change, ChangeQuery, DeviceTeam, EventQuery, Operation, Overrun, RecentSettings, Session, Sighting, StoreError,
-    Stores, UnhandledBatch, UnhandledPolicy, User,
+    Change, ChangeQuery, DeviceTeam, EventQuery, Kind, Operation, Overrun, RecentSettings, Session, Sighting,
+    StoreError, Stores, UnhandledBatch, UnhandledEvents, UnhandledPolicy, User,
 };
 
 /// 2026-11-21T00:00:00Z
@@ -65,9 +65,9 @@ impl Maker {
         let at = Timestamp::from_millis(millis);
         let source = Source { protocol: Protocol::SyslogUdp, peer: IpAddr::V4(Ipv4Addr::LOCALHOST) };
         let mut event = Event::new(self.ids.next(at), at, source);
-        event.hostname = host.to_owned();
-        event.message = format!("%LINK-3-UPDOWN: Interface Gi0/{} on {host} changed state", millis % 7);
-        event.raw = format!("<187>{}", event.message);
+        event.hostname = host.into();
+        event.message = format!("%LINK-3-UPDOWN: Interface Gi0/{} on {host} changed state", millis % 7).into();
+        event.raw = format!("<187>{}", event.message).into();
         event.severity = Severity::new(3);
         let matched = rule.map(|rule| Matched { rule: RuleId(rule), handling: Handling::PageOnly, team: team("NETO") });
         Judged { event, decision: Decision { environment: Environment::Prod, matched } }
@@ -178,7 +178,7 @@ async fn each_audit_filter_finds_what_a_plain_comparison_finds() {
     let mut events = four_months(&Maker::new());
     for (index, judged) in events.iter_mut().enumerate() {
         if index % 5 == 0 {
-            judged.event.correlation_id = Some(format!("call-{}", index % 3));
+            judged.event.correlation_id = Some(format!("call-{}", index % 3).into());
         }
         // Some were received on a clock that was set back, so their ids are ahead of their time.
         if index % 11 == 0 {
@@ -443,22 +443,35 @@ fn policy(threshold: u64) -> UnhandledPolicy {
 }
 
 /// A batch with one sighting for each (host, count).
-fn batch(maker: &EventIds, second: i64, sightings: &[(&str, u64)]) -> UnhandledBatch {
+fn batch(maker: &EventIds, second: i64, sightings: &[(&str, u64)]) -> UnhandledEvents {
     let at = Timestamp::from_millis(START + second * 1_000);
     let key = maker.next(at);
-    let sightings = sightings.iter().map(|(host, count)| Sighting {
-        hostname: (*host).to_owned(),
-        signature: "link # down".into(),
+    let kind = |(host, _): &(&str, u64)| Kind { hostname: (*host).into(), signature: "link # down".into() };
+    let kinds = sightings.iter().map(kind).collect();
+    let sightings = sightings.iter().enumerate().map(|(kind, (_, count))| Sighting {
+        kind,
         count: *count,
         last: key,
         at,
         sample: "link 4 down".into(),
     });
-    UnhandledBatch { key, sightings: sightings.collect() }
+    UnhandledEvents { kinds, batches: vec![UnhandledBatch { key, sightings: sightings.collect() }] }
+}
+
+/// Batches in one call.
+fn together(all: Vec<UnhandledEvents>) -> Arc<UnhandledEvents> {
+    let mut joined = UnhandledEvents::default();
+    for UnhandledEvents { mut kinds, mut batches } in all {
+        let sightings = batches.iter_mut().flat_map(|batch| &mut batch.sightings);
+        sightings.for_each(|sighting| sighting.kind += joined.kinds.len());
+        joined.kinds.append(&mut kinds);
+        joined.batches.append(&mut batches);
+    }
+    Arc::new(joined)
 }
 
 fn told(overruns: &[Overrun]) -> BTreeSet<(String, u64)> {
-    overruns.iter().map(|overrun| (overrun.sighting.hostname.clone(), overrun.count)).collect()
+    overruns.iter().map(|overrun| (overrun.kind.hostname.to_string(), overrun.count)).collect()
 }
 
 fn expected(pairs: &[(&str, u64)]) -> BTreeSet<(String, u64)> {
@@ -473,14 +486,18 @@ async fn unhandled_batches_count_once_and_answer_the_same_again() {
     let first = batch(&ids, 0, &[("r1", 60), ("r2", 99)]);
     let second = batch(&ids, 1, &[("r1", 60), ("r2", 1), ("r3", 300)]);
     let third = batch(&ids, 2, &[("r1", 500)]);
-    assert_eq!(stores.unhandled.count(vec![first.clone()], policy(100)).await.unwrap(), []);
-    let answer = stores.unhandled.count(vec![second.clone()], policy(100)).await.unwrap();
+    assert_eq!(stores.unhandled.count(together(vec![first.clone()]), policy(100)).await.unwrap(), []);
+    let answer = stores.unhandled.count(together(vec![second.clone()]), policy(100)).await.unwrap();
     assert_eq!(told(&answer), expected(&[("r1", 120), ("r2", 100), ("r3", 300)]));
     // Again, alone, twice in one call, and after others: the same answer, and nothing is counted.
-    assert_eq!(stores.unhandled.count(vec![second.clone()], policy(100)).await.unwrap(), answer);
-    let again = stores.unhandled.count(vec![first.clone(), second.clone(), second.clone()], policy(100)).await.unwrap();
+    assert_eq!(stores.unhandled.count(together(vec![second.clone()]), policy(100)).await.unwrap(), answer);
+    let again = stores
+        .unhandled
+        .count(together(vec![first.clone(), second.clone(), second.clone()]), policy(100))
+        .await
+        .unwrap();
     assert_eq!(again, answer);
-    assert_eq!(stores.unhandled.count(vec![third, second.clone()], policy(100)).await.unwrap(), answer);
+    assert_eq!(stores.unhandled.count(together(vec![third, second.clone()]), policy(100)).await.unwrap(), answer);
     let top = stores.unhandled.top(2).await.unwrap();
     assert_eq!(told(&top), expected(&[("r1", 620), ("r3", 300)]));
     assert_eq!(top[0].window_start, Timestamp::from_millis(START));
@@ -489,11 +506,14 @@ async fn unhandled_batches_count_once_and_answer_the_same_again() {
     stores.close().await.unwrap();
     for folder in [after_kill.path(), folder.path()] {
         let stores = open(folder);
-        assert_eq!(stores.unhandled.count(vec![first.clone(), second.clone()], policy(100)).await.unwrap(), answer);
+        assert_eq!(
+            stores.unhandled.count(together(vec![first.clone(), second.clone()]), policy(100)).await.unwrap(),
+            answer
+        );
         assert_eq!(told(&stores.unhandled.top(9).await.unwrap()), expected(&[("r1", 620), ("r2", 100), ("r3", 300)]));
         // The window's one meta-alert was told before the restart.
         let next = batch(&ids, 3, &[("r1", 500), ("r2", 500)]);
-        assert_eq!(stores.unhandled.count(vec![next], policy(100)).await.unwrap(), []);
+        assert_eq!(stores.unhandled.count(together(vec![next]), policy(100)).await.unwrap(), []);
         stores.close().await.unwrap();
     }
 }
@@ -507,7 +527,8 @@ async fn unhandled_counting_starts_anew_when_the_window_has_passed() {
     let calls =
         [(0, 99, None), (day - 1, 1, Some(100)), (day, 99, None), (day + 5, 1, Some(100)), (day + 6, 400, None)];
     for (second, count, expected) in calls {
-        let answer = stores.unhandled.count(vec![batch(&ids, second, &[("r1", count)])], policy(100)).await.unwrap();
+        let answer =
+            stores.unhandled.count(together(vec![batch(&ids, second, &[("r1", count)])]), policy(100)).await.unwrap();
         assert_eq!(answer.first().map(|overrun| overrun.count), expected, "second {second}");
     }
 }
@@ -520,7 +541,7 @@ async fn unhandled_counters_are_bounded_and_forget_the_one_seen_longest_ago() {
     let policy = UnhandledPolicy { max_counters: 3, ..policy(100) };
     for (second, host) in ["a", "b", "c", "a", "d"].into_iter().enumerate() {
         let batch = batch(&ids, i64::try_from(second).unwrap(), &[(host, 10)]);
-        stores.unhandled.count(vec![batch], policy).await.unwrap();
+        stores.unhandled.count(together(vec![batch]), policy).await.unwrap();
     }
     let kept = expected(&[("a", 20), ("c", 10), ("d", 10)]);
     assert_eq!(told(&stores.unhandled.top(9).await.unwrap()), kept);
@@ -536,16 +557,19 @@ async fn unhandled_checkpoints_lose_nothing() {
     // More transactions than between two checkpoints, gathered by as many calls at once as make it quick.
     let unhandled = Arc::clone(&stores.unhandled);
     for round in 0..20_i64 {
-        let calls =
-            (0..256).map(|n| unhandled.count(vec![batch(&ids, round, &[(["r1", "r2"][n % 2], 1)])], policy(2_000)));
+        let calls = (0..256)
+            .map(|n| unhandled.count(together(vec![batch(&ids, round, &[(["r1", "r2"][n % 2], 1)])]), policy(2_000)));
         for answer in futures_util::future::join_all(calls).await {
             answer.unwrap();
         }
     }
     let after_kill = copy_of(folder.path());
     let reopened = open(after_kill.path());
-    let overruns =
-        reopened.unhandled.count(vec![batch(&ids, 30, &[("r1", 1), ("r2", 1)])], policy(2_000)).await.unwrap();
+    let overruns = reopened
+        .unhandled
+        .count(together(vec![batch(&ids, 30, &[("r1", 1), ("r2", 1)])]), policy(2_000))
+        .await
+        .unwrap();
     assert_eq!(told(&overruns), expected(&[]), "both passed 2,000 before");
     assert_eq!(told(&reopened.unhandled.top(9).await.unwrap()), expected(&[("r1", 2_561), ("r2", 2_561)]));
 }
@@ -555,12 +579,12 @@ async fn a_damaged_counter_file_is_set_aside() {
     let folder = tempfile::tempdir().unwrap();
     let stores = open(folder.path());
     let ids = EventIds::new(1);
-    stores.unhandled.count(vec![batch(&ids, 0, &[("r1", 50)])], policy(100)).await.unwrap();
+    stores.unhandled.count(together(vec![batch(&ids, 0, &[("r1", 50)])]), policy(100)).await.unwrap();
     stores.close().await.unwrap();
     std::fs::write(folder.path().join("state.db"), "scribble ".repeat(999)).unwrap();
     let stores = open(folder.path());
     assert_eq!(stores.unhandled.top(9).await.unwrap(), []);
-    stores.unhandled.count(vec![batch(&ids, 1, &[("r1", 50)])], policy(100)).await.unwrap();
+    stores.unhandled.count(together(vec![batch(&ids, 1, &[("r1", 50)])]), policy(100)).await.unwrap();
     assert_eq!(told(&stores.unhandled.top(9).await.unwrap()), expected(&[("r1", 50)]));
 }
 
@@ -573,12 +597,12 @@ async fn a_closed_store_answers_that_it_is_closed() {
     let event = Maker::new().judged(START, "r1", Some(1));
     let results = [
         stores.audit.record(vec![event.clone()]).await,
-        stores.unhandled.count(vec![batch(&EventIds::new(1), 0, &[("r1", 1)])], policy(9)).await.map(|_| ()),
+        stores.unhandled.count(together(vec![batch(&EventIds::new(1), 0, &[("r1", 1)])]), policy(9)).await.map(|_| ()),
         stores.rules.create(vec![draft("a", 1)], &change()).await.map(|_| ()),
     ];
     for result in results {
         assert!(matches!(result, Err(StoreError::Unavailable { .. })), "{result:?}");
     }
     // The recent store takes no answer; it must not panic either.
-    stores.recent.append(vec![event]);
+    stores.recent.append(&Arc::new(vec![event]));
 }

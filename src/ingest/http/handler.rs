@@ -173,7 +173,7 @@ impl Parsed {
         }
         let id = new_correlation_id();
         for event in self.events.iter_mut().filter(|event| event.correlation_id.is_none()) {
-            event.correlation_id = Some(id.clone());
+            event.correlation_id = Some(id.as_str().into());
         }
         (id, self)
     }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::items::describe;
 use super::{structured, time, varbinds};
 use crate::ingest::{DropReason, Settings};
-use crate::model::{Event, EventIds, Flag, Severity, Source, Timestamp, Trap, parse_facility};
+use crate::model::{Event, EventIds, Flag, Severity, Source, Text, Timestamp, Trap, parse_facility};
 use crate::net::http::is_sane_correlation_id;
 
 /// Bytes of JSON one event may have. Three copies of it (raw, message, fields) stay below a queue record's megabyte.
@@ -196,10 +196,10 @@ impl<'a> Scalar<'a> {
     }
 
     /// Text or number as text; `None` for anything else and for empty text.
-    fn into_text(self) -> Option<String> {
+    fn into_text(self) -> Option<Cow<'a, str>> {
         match self {
-            Self::Text(text) if !text.is_empty() => Some(text.into_owned()),
-            Self::Number(number) => Some(number.to_owned()),
+            Self::Text(text) if !text.is_empty() => Some(text),
+            Self::Number(number) => Some(Cow::Borrowed(number)),
             Self::Text(_) | Self::Other => None,
         }
     }
@@ -283,14 +283,15 @@ impl Maker<'_> {
     fn make(&self, text: &str, mut members: Members<'_>) -> Result<Event, NoEvent> {
         self.check_required(&members)?;
         let mut event = Event::new(self.ids.next(self.now), self.now, self.source);
-        self.set_host_and_message(&mut event, &mut members)?;
+        event.raw = text.into();
+        self.set_host_and_message(&mut event, text, &mut members)?;
         self.set_time(&mut event, &members);
-        set_header(&mut event, &mut members);
+        set_header(&mut event, text, &mut members);
         set_structured_data(&mut event, &mut members);
         set_trap(&mut event, &mut members);
-        event.correlation_id = correlation_id(&mut members).or_else(|| self.correlation_id.map(str::to_owned));
-        event.fields = fields(&members.others)?;
-        event.raw = text.to_owned();
+        let own_id = correlation_id(&mut members).map(|id| event.raw.part_of_copy(text, &id));
+        event.correlation_id = own_id.or_else(|| self.correlation_id.map(Text::from));
+        event.fields = fields(&members.others)?.map(Text::from);
         Ok(event)
     }
 
@@ -304,20 +305,22 @@ impl Maker<'_> {
         Err(NoEvent { reason: DropReason::InvalidFields, text, missing })
     }
 
-    fn set_host_and_message(&self, event: &mut Event, members: &mut Members<'_>) -> Result<(), NoEvent> {
+    fn set_host_and_message(&self, event: &mut Event, text: &str, members: &mut Members<'_>) -> Result<(), NoEvent> {
         match members.scalar(Place::Hostname) {
             Some(Scalar::Text(host)) if host.len() > MAX_HOSTNAME_BYTES => {
                 return Err(NoEvent::invalid("hostname is longer than 255 bytes"));
             }
-            Some(Scalar::Text(host)) if !host.trim().is_empty() => event.hostname = host.trim().to_owned(),
+            Some(Scalar::Text(host)) if !host.trim().is_empty() => {
+                event.hostname = event.raw.part_of_copy(text, host.trim());
+            }
             Some(Scalar::Number(_) | Scalar::Other) => return Err(NoEvent::invalid("hostname is not a text")),
             Some(Scalar::Text(_)) | None => {
-                event.hostname = self.source.peer.to_string();
+                event.hostname = self.source.peer.to_string().into();
                 event.flags.push(Flag::HostFromPeer);
             }
         }
         match members.scalar(Place::Message) {
-            Some(Scalar::Text(message)) => event.message = message.into_owned(),
+            Some(Scalar::Text(message)) => event.message = event.raw.part_of_copy(text, &message),
             Some(Scalar::Number(_) | Scalar::Other) => return Err(NoEvent::invalid("message is not a text")),
             None => {}
         }
@@ -338,7 +341,7 @@ impl Maker<'_> {
 }
 
 /// The members that syslog has in its header. `syslog_severity` is the more exact name and wins over `severity`.
-fn set_header(event: &mut Event, members: &mut Members<'_>) {
+fn set_header(event: &mut Event, raw: &str, members: &mut Members<'_>) {
     for place in [Place::SyslogSeverity, Place::Severity] {
         let severity = members.scalar(place).and_then(|value| match value {
             Scalar::Text(text) => text.parse::<Severity>().ok(),
@@ -361,7 +364,7 @@ fn set_header(event: &mut Event, members: &mut Members<'_>) {
         if text.is_none() {
             members.displace(place);
         }
-        text
+        text.map(|text| event.raw.part_of_copy(raw, &text))
     };
     event.app_name = text(Place::AppName);
     event.proc_id = text(Place::ProcId);
@@ -397,10 +400,10 @@ fn set_trap(event: &mut Event, members: &mut Members<'_>) {
         Some(varbinds) => trap.varbinds = varbinds,
         None => members.displace(Place::Varbinds),
     }
-    event.trap = Some(trap);
+    event.trap = Some(Box::new(trap));
 }
 
-fn correlation_id(members: &mut Members<'_>) -> Option<String> {
+fn correlation_id<'a>(members: &mut Members<'a>) -> Option<Cow<'a, str>> {
     let id = members.scalar(Place::CorrelationId).and_then(Scalar::into_text).filter(|id| is_sane_correlation_id(id));
     if id.is_none() {
         members.displace(Place::CorrelationId);

@@ -27,14 +27,14 @@ pub(super) fn fill(event: &mut Event, message: &Message<'_>) -> Result<(), BerEr
     };
     trap.agent = trap.agent.or_else(|| trap_address(&message.varbinds));
     event.hostname = match trap.agent {
-        Some(agent) => agent.to_string(),
+        Some(agent) => agent.to_string().into(),
         None => {
             event.flags.push(Flag::HostFromPeer);
-            event.source.peer.to_string()
+            event.source.peer.to_string().into()
         }
     };
-    event.message = line(&trap);
-    event.trap = Some(trap);
+    event.message = line(&trap).into();
+    event.trap = Some(Box::new(trap));
     Ok(())
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Preamble<'a> {
 }
 
 /// Reads the preamble of `text`, or `None` if this is not a Cisco line.
-pub(super) fn read<'a>(text: &'a str, reference: &Reference) -> Option<Preamble<'a>> {
+pub(super) fn read<'a>(text: &'a str, reference: &Reference<'_>) -> Option<Preamble<'a>> {
     if let Some((at, mnemonic)) = find_mnemonic(text) {
         let mut preamble = Preamble { message_at: at, mnemonic: Some(mnemonic), ..Preamble::default() };
         let mut cursor = Cursor::new(text.get(..at)?);
@@ -45,7 +45,7 @@ pub(super) fn read<'a>(text: &'a str, reference: &Reference) -> Option<Preamble<
 }
 
 /// Debug output has no mnemonic: a sequence number or a clock mark, then a stamp that a colon ends.
-fn debug_output<'a>(text: &'a str, reference: &Reference) -> Option<Preamble<'a>> {
+fn debug_output<'a>(text: &'a str, reference: &Reference<'_>) -> Option<Preamble<'a>> {
     let mut cursor = Cursor::new(text);
     skip_gap(&mut cursor);
     let mut ahead = cursor;
@@ -103,7 +103,7 @@ fn skip_sequence(cursor: &mut Cursor<'_>) -> bool {
 }
 
 /// An origin id of several words (`logging origin-id string`), up to the colon before a time stamp.
-fn spaced_origin<'a>(cursor: Cursor<'a>, reference: &Reference) -> Option<&'a str> {
+fn spaced_origin<'a>(cursor: Cursor<'a>, reference: &Reference<'_>) -> Option<&'a str> {
     let (origin, _) = cursor.rest().split_once(": ")?;
     if origin.len() > 64 || origin.contains(':') || !origin.contains(' ') {
         return None;
@@ -124,7 +124,7 @@ fn skip_gap(cursor: &mut Cursor<'_>) {
 
 impl<'a> Preamble<'a> {
     /// Whether all that is left can be understood.
-    fn read_to_end(&mut self, cursor: &mut Cursor<'a>, reference: &Reference) -> bool {
+    fn read_to_end(&mut self, cursor: &mut Cursor<'a>, reference: &Reference<'_>) -> bool {
         loop {
             skip_gap(cursor);
             if cursor.peek().is_none() {
@@ -137,7 +137,7 @@ impl<'a> Preamble<'a> {
     }
 
     /// Reads one part and moves behind it (a sequence number's and a name's colon included); `None` if it is none.
-    fn part(&mut self, cursor: &mut Cursor<'a>, reference: &Reference) -> Option<()> {
+    fn part(&mut self, cursor: &mut Cursor<'a>, reference: &Reference<'_>) -> Option<()> {
         if cursor.rest().starts_with("%$") {
             // NX-OS wraps the name of a virtual device context so: `%$ VDC-1 %$`.
             let end = cursor.rest().get(2..)?.find("%$")?;
@@ -163,7 +163,7 @@ impl<'a> Preamble<'a> {
     }
 
     /// A time stamp or an uptime. Of two stamps the first is the one that the sender of the line vouches for.
-    fn stamp(&mut self, cursor: &mut Cursor<'a>, reference: &Reference) -> bool {
+    fn stamp(&mut self, cursor: &mut Cursor<'a>, reference: &Reference<'_>) -> bool {
         if stamp::skip_uptime(cursor) {
             self.stamped = true;
             return true;
@@ -183,7 +183,7 @@ impl<'a> Preamble<'a> {
     }
 
     /// A host, a program or an IOS XR node.
-    fn name(&mut self, cursor: &mut Cursor<'a>, reference: &Reference) -> Option<()> {
+    fn name(&mut self, cursor: &mut Cursor<'a>, reference: &Reference<'_>) -> Option<()> {
         let word = cursor.word();
         let name = word.strip_suffix(':').unwrap_or(word);
         if let Some((program, process_id)) = bracketed(name) {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use chrono::FixedOffset;
 
 use super::rfc5424::{self, Header};
-use super::stamp::Reference;
+use super::stamp::{Memo, Reference};
 use super::{cursor::Cursor, rfc3164, stamp};
 use crate::model::{Event, Flag, Severity, Timestamp};
 
@@ -21,15 +21,23 @@ const HIGHEST_PRI: u32 = 191;
 /// U+FEFF, with which RFC 5424 section 6.4 marks a message in UTF-8.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// How messages are read.
-#[derive(Debug, Clone, Copy)]
+/// How the messages of one batch are read.
+#[derive(Debug, Clone)]
 pub struct ParseOptions {
+    pub(super) memo: Memo,
     /// Zone of time stamps that name none; `None` for the system's.
     pub zone: Option<FixedOffset>,
     /// The current time: decides the year of time stamps that have none.
     pub now: Timestamp,
     /// Bytes kept of a message; what is beyond is cut and flagged.
     pub max_message_bytes: usize,
+}
+
+impl ParseOptions {
+    /// For messages received at `now`.
+    pub fn new(zone: Option<FixedOffset>, now: Timestamp, max_message_bytes: usize) -> Self {
+        Self { memo: Memo::default(), zone, now, max_message_bytes }
+    }
 }
 
 /// Reads one message into `event`, which brings its id, receive time and source. `None` if there is nothing but blanks.
@@ -43,20 +51,20 @@ pub fn parse(bytes: &[u8], mut event: Event, options: &ParseOptions) -> Option<E
         event.flags.push(Flag::Truncated);
     }
     event.raw = match std::str::from_utf8(kept) {
-        Ok(text) => text.to_owned(),
+        Ok(text) => text.into(),
         Err(_) => {
             event.flags.push(Flag::InvalidUtf8);
-            String::from_utf8_lossy(kept).into_owned()
+            String::from_utf8_lossy(kept).into()
         }
     };
-    let raw = std::mem::take(&mut event.raw);
+    // The readers cut parts out of the event's raw text, so the text they look at must be the same one.
+    let raw = event.raw.clone();
     read_text(raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&raw), &mut event, options);
-    event.raw = raw;
-    if event.message.starts_with(BYTE_ORDER_MARK) {
-        event.message.drain(..BYTE_ORDER_MARK.len_utf8());
+    if let Some(unmarked) = event.message.strip_prefix(BYTE_ORDER_MARK) {
+        event.message = event.message.part(unmarked);
     }
     if event.hostname.is_empty() {
-        event.hostname = address_text(event.source.peer);
+        event.hostname = address_text(event.source.peer).into();
         event.flags.push(Flag::HostFromPeer);
     }
     Some(event)
@@ -104,7 +112,7 @@ fn address_text(address: IpAddr) -> String {
 }
 
 fn read_text(text: &str, event: &mut Event, options: &ParseOptions) {
-    let reference = Reference { zone: options.zone, now: options.now, before_mnemonic: false };
+    let reference = Reference { memo: &options.memo, zone: options.zone, now: options.now, before_mnemonic: false };
     let Some((pri, content)) = pri(text) else {
         event.facility = Some(FACILITY_USER);
         event.severity = Some(Severity::NOTICE);
@@ -133,11 +141,11 @@ fn pri(text: &str) -> Option<(u8, &str)> {
 }
 
 /// Reads what follows a valid PRI; whether its header was understood.
-fn read_content(content: &str, event: &mut Event, reference: &Reference) -> bool {
+fn read_content(content: &str, event: &mut Event, reference: &Reference<'_>) -> bool {
     match rfc5424::read(content, event, reference) {
         Header::Understood => return true,
         Header::Broken => {
-            content.clone_into(&mut event.message);
+            event.message = event.raw.part(content);
             return false;
         }
         Header::Foreign => {}
@@ -156,11 +164,11 @@ fn read_content(content: &str, event: &mut Event, reference: &Reference) -> bool
 
 /// Keeps the whole text as the message. A line that begins with a time stamp, as in a log file, still tells its time,
 /// host and program.
-fn read_without_pri(text: &str, event: &mut Event, reference: &Reference) {
+fn read_without_pri(text: &str, event: &mut Event, reference: &Reference<'_>) {
     let dated = stamp::read(&mut Cursor::new(text.trim_start_matches(['*', '.'])), reference).is_some();
     let marked = text.starts_with(['%', ':']) || text.starts_with(|c: char| c.is_ascii_digit());
     if !text.starts_with('<') && (dated || marked) {
         rfc3164::read(text, event, reference);
     }
-    text.clone_into(&mut event.message);
+    event.message = event.raw.part(text);
 }

@@ -40,7 +40,7 @@ fn time(text: &str) -> Timestamp {
 }
 
 fn options() -> ParseOptions {
-    ParseOptions { zone: FixedOffset::east_opt(0), now: time("2026-03-01T12:00:00Z"), max_message_bytes: 64 << 10 }
+    ParseOptions::new(FixedOffset::east_opt(0), time("2026-03-01T12:00:00Z"), 64 << 10)
 }
 
 fn blank_event(options: &ParseOptions) -> Event {
@@ -71,10 +71,10 @@ fn every_labelled_line_is_read_as_labelled() {
         let right = event.facility == Some(pri >> 3)
             && event.severity.map(|severity| severity.number()) == Some(pri & 7)
             && event.timestamp == case.time.as_deref().map(time)
-            && case.host.as_ref().map_or(host_is_peer, |host| *host == event.hostname && !host_is_peer)
-            && event.app_name == case.app
-            && event.proc_id == case.pid
-            && event.msg_id == case.id
+            && case.host.as_ref().map_or(host_is_peer, |host| event.hostname == *host && !host_is_peer)
+            && event.app_name.as_deref() == case.app.as_deref()
+            && event.proc_id.as_deref() == case.pid.as_deref()
+            && event.msg_id.as_deref() == case.id.as_deref()
             && event.message == case.message
             && sd == case.sd
             && flags == case.flags
@@ -203,10 +203,10 @@ fn keeps_everything(bytes: &[u8]) {
     };
     assert!(event.facility.is_some_and(|facility| facility < 24) && event.severity.is_some());
     assert!(!event.hostname.is_empty());
-    assert!(event.raw.ends_with(&event.message), "the message is the end of what arrived");
+    assert!(event.raw.ends_with(&*event.message), "the message is the end of what arrived");
     if event.has(Flag::NoPri) || event.has(Flag::Unparsed) {
         let text = event.raw.trim_start_matches('\u{feff}');
-        assert!(text.ends_with(&event.message) && text.len() - event.message.len() <= "<191>\u{feff}".len());
+        assert!(text.ends_with(&*event.message) && text.len() - event.message.len() <= "<191>\u{feff}".len());
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::{Event, Flag};
 const AIX_RELAY: &str = "Message forwarded from ";
 
 /// Reads `text`, which follows the PRI, into `event`; whether any header was found.
-pub(super) fn read(text: &str, event: &mut Event, reference: &Reference) -> bool {
+pub(super) fn read(text: &str, event: &mut Event, reference: &Reference<'_>) -> bool {
     if let Some(preamble) = cisco::read(text, reference) {
         take_preamble(text, &preamble, event);
         return true;
@@ -30,7 +30,7 @@ pub(super) fn read(text: &str, event: &mut Event, reference: &Reference) -> bool
         let tag = names::tag(&mut cursor);
         let rest = if tag.is_some() { cursor.rest() } else { text };
         set_tag(event, tag);
-        rest.clone_into(&mut event.message);
+        event.message = event.raw.part(rest);
         return tag.is_some();
     }
     after_stamp(&mut cursor, event);
@@ -55,8 +55,8 @@ fn set_moment(event: &mut Event, moment: Moment) {
 
 fn set_tag(event: &mut Event, tag: Option<Tag<'_>>) {
     if let Some(tag) = tag {
-        event.app_name = Some(tag.program.to_owned());
-        event.proc_id = tag.process_id.map(str::to_owned);
+        event.app_name = Some(event.raw.part(tag.program));
+        event.proc_id = tag.process_id.map(|id| event.raw.part(id));
     }
 }
 
@@ -65,12 +65,12 @@ fn take_preamble(text: &str, preamble: &Preamble<'_>, event: &mut Event) {
         set_moment(event, moment);
     }
     if let Some(host) = preamble.host {
-        host.clone_into(&mut event.hostname);
+        event.hostname = event.raw.part(host);
     }
-    event.app_name = preamble.program.map(str::to_owned);
-    event.proc_id = preamble.process_id.filter(|id| !id.is_empty()).map(str::to_owned);
-    event.msg_id = preamble.mnemonic.map(str::to_owned);
-    text.get(preamble.message_at..).unwrap_or(text).clone_into(&mut event.message);
+    event.app_name = preamble.program.map(|program| event.raw.part(program));
+    event.proc_id = preamble.process_id.filter(|id| !id.is_empty()).map(|id| event.raw.part(id));
+    event.msg_id = preamble.mnemonic.map(|mnemonic| event.raw.part(mnemonic));
+    event.message = event.raw.part(text.get(preamble.message_at..).unwrap_or(text));
 }
 
 /// Host, tag and text. A colon directly behind the stamp means that no host follows.
@@ -83,7 +83,7 @@ fn after_stamp(cursor: &mut Cursor<'_>, event: &mut Event) {
         && host_may_follow
         && let Some(host) = host(cursor)
     {
-        host.clone_into(&mut event.hostname);
+        event.hostname = event.raw.part(host);
         let mut ahead = *cursor;
         ahead.skip_blanks();
         if let Some(tag) = names::tag(&mut ahead) {
@@ -92,7 +92,7 @@ fn after_stamp(cursor: &mut Cursor<'_>, event: &mut Event) {
         }
     }
     set_tag(event, tag);
-    cursor.rest().clone_into(&mut event.message);
+    event.message = event.raw.part(cursor.rest());
 }
 
 /// Moves over a `-` that stands for an unknown host, if a program's name follows it.

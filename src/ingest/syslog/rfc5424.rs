@@ -22,7 +22,7 @@ pub(super) enum Header {
 }
 
 /// Reads `text`, which follows the PRI, into `event`.
-pub(super) fn read(text: &str, event: &mut Event, reference: &Reference) -> Header {
+pub(super) fn read(text: &str, event: &mut Event, reference: &Reference<'_>) -> Header {
     let mut cursor = Cursor::new(text);
     if !skip_version(&mut cursor) {
         return Header::Foreign;
@@ -42,11 +42,11 @@ pub(super) fn read(text: &str, event: &mut Event, reference: &Reference) -> Head
     }
     let Some(host) = field(&mut cursor) else { return Header::Broken };
     if let Some(host) = host {
-        host.clone_into(&mut event.hostname);
+        event.hostname = event.raw.part(host);
     }
     for place in [&mut event.app_name, &mut event.proc_id, &mut event.msg_id] {
         let Some(value) = field(&mut cursor) else { return Header::Broken };
-        *place = value.map(str::to_owned);
+        *place = value.map(|value| event.raw.part(value));
     }
     if cursor.rest().is_empty() {
         return Header::Broken;
@@ -58,7 +58,7 @@ pub(super) fn read(text: &str, event: &mut Event, reference: &Reference) -> Head
         }
         None => event.flags.push(Flag::BadStructuredData),
     }
-    cursor.rest().clone_into(&mut event.message);
+    event.message = event.raw.part(cursor.rest());
     Header::Understood
 }
 
@@ -74,7 +74,7 @@ pub(super) fn skip_version(cursor: &mut Cursor<'_>) -> bool {
 
 /// The time field with the blank after it; `Some(None)` for NILVALUE, `None` when it has not the shape of a time.
 #[expect(clippy::option_option, reason = "not a time, and no time, are different answers")]
-fn time_field(cursor: &mut Cursor<'_>, reference: &Reference) -> Option<Option<Moment>> {
+fn time_field(cursor: &mut Cursor<'_>, reference: &Reference<'_>) -> Option<Option<Moment>> {
     let mut ahead = *cursor;
     let moment = if ahead.eat(b'-') { None } else { Some(stamp::read_rfc5424(&mut ahead, reference)?) };
     if !ahead.eat(b' ') {

@@ -3,6 +3,9 @@
 //! A stamp that has the shape of one but names no real moment (30 February) is [`Moment::Bad`]: it is passed over, so
 //! that the rest of the header is still understood. Nothing here keeps state or reads a clock; "now" is handed in.
 
+use std::cell::Cell;
+use std::time::Duration;
+
 use chrono::{DateTime, FixedOffset, Local, Offset, TimeZone};
 
 use super::cursor::Cursor;
@@ -57,9 +60,16 @@ const ZONES: [(&str, i32); 38] = [
     ("HST", -600),
 ];
 
+/// The stamp resolved last and its moment, both without the fraction: messages that come together mostly bear the same
+/// second, and the calendar and the system's zone cost more than the rest of a header. Good for one "now" and one zone.
+#[derive(Debug, Clone, Default)]
+pub struct Memo(Cell<Option<(Parts, Moment)>>);
+
 /// What a stamp needs to become a moment.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reference {
+pub(super) struct Reference<'m> {
+    /// What was resolved with the same zone and now.
+    pub(super) memo: &'m Memo,
     /// Zone of stamps that name none; `None` for the system's.
     pub(super) zone: Option<FixedOffset>,
     /// Decides the year of stamps that have none.
@@ -89,7 +99,7 @@ enum Zone {
 }
 
 /// A stamp's parts as written, not yet checked against the calendar.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Parts {
     year: Option<i64>,
     month: u32,
@@ -110,7 +120,7 @@ struct Date {
 
 /// Reads a time stamp of any form in use, its zone included, and moves behind it. `None` (and no move) when the text does
 /// not have the shape of one.
-pub(super) fn read(cursor: &mut Cursor<'_>, reference: &Reference) -> Option<Moment> {
+pub(super) fn read(cursor: &mut Cursor<'_>, reference: &Reference<'_>) -> Option<Moment> {
     let mut ahead = *cursor;
     let first = ahead.peek()?;
     let (date, iso) = if first.is_ascii_digit() { digit_date(&mut ahead)? } else { (month_date(&mut ahead)?, false) };
@@ -127,7 +137,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>, reference: &Reference) -> Option<Mom
 }
 
 /// Reads the time stamp of RFC 5424 section 6.2.3 and moves behind it; a missing zone is forgiven.
-pub(super) fn read_rfc5424(cursor: &mut Cursor<'_>, reference: &Reference) -> Option<Moment> {
+pub(super) fn read_rfc5424(cursor: &mut Cursor<'_>, reference: &Reference<'_>) -> Option<Moment> {
     let mut ahead = *cursor;
     let date = iso_date(&mut ahead)?;
     let mut parts = clock_time(&mut ahead, date)?;
@@ -416,7 +426,8 @@ fn detached_zone(cursor: &mut Cursor<'_>, before_mnemonic: bool) -> Option<Zone>
     if !ahead.at_word_end() && !matches!(ahead.peek(), Some(b'+' | b'-')) {
         return None;
     }
-    let known = ZONES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let same = |known: &str| known.len() == letters && known.eq_ignore_ascii_case(name);
+    let known = ZONES.iter().find(|(known, _)| same(known));
     let mut zone = known.map(|(_, minutes)| Zone::East(i64::from(*minutes) * 60));
     if name == "TZ" || zone == Some(Zone::East(0)) {
         // RFC 3164 section 5.4 has `TZ-6`; others write `UTC+2`.
@@ -442,7 +453,23 @@ fn colon_is_last(mut cursor: Cursor<'_>) -> bool {
 }
 
 impl Parts {
-    fn resolve(&self, reference: &Reference) -> Moment {
+    fn resolve(&self, reference: &Reference<'_>) -> Moment {
+        let whole = Self { micros: 0, ..*self };
+        let moment = match reference.memo.0.get() {
+            Some((known, moment)) if known == whole => moment,
+            _ => {
+                let moment = whole.calculate(reference);
+                reference.memo.0.set(Some((whole, moment)));
+                moment
+            }
+        };
+        match moment {
+            Moment::Known(second) => Moment::Known(second.plus(Duration::from_micros(u64::from(self.micros)))),
+            Moment::Bad => Moment::Bad,
+        }
+    }
+
+    fn calculate(&self, reference: &Reference<'_>) -> Moment {
         // Second 60 is a leap second; it runs into the next minute.
         let valid = self.hour < 24 && self.minute < 60 && self.second <= 60 && self.zone != Zone::Bad;
         let moment = match self.year {
@@ -454,14 +481,12 @@ impl Parts {
     }
 
     /// Microseconds since the epoch, `None` if the year has no such day.
-    fn in_year(&self, year: i64, reference: &Reference) -> Option<i64> {
+    fn in_year(&self, year: i64, reference: &Reference<'_>) -> Option<i64> {
         if self.month == 0 || self.month > 12 || self.day == 0 || self.day > days_in_month(year, self.month) {
             return None;
         }
         let seconds = i64::from(self.hour * 3_600 + self.minute * 60 + self.second);
-        let local = days_from_epoch(year, self.month, self.day) * MICROS_PER_DAY
-            + seconds * MICROS_PER_SECOND
-            + i64::from(self.micros);
+        let local = days_from_epoch(year, self.month, self.day) * MICROS_PER_DAY + seconds * MICROS_PER_SECOND;
         let east = match (self.zone, reference.zone) {
             (Zone::East(seconds), _) => seconds,
             (_, Some(zone)) => i64::from(zone.local_minus_utc()),
@@ -471,7 +496,7 @@ impl Parts {
     }
 
     /// The moment in the year that brings it nearest to now. 29 February may be up to four years away.
-    fn nearest(&self, reference: &Reference) -> Option<i64> {
+    fn nearest(&self, reference: &Reference<'_>) -> Option<i64> {
         const HALF_A_YEAR: i64 = 180 * MICROS_PER_DAY;
         let now = reference.now.as_micros();
         let this_year = year_of(now);

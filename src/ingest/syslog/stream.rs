@@ -137,8 +137,7 @@ impl Streams {
     fn gather(&self, framer: &mut Framer, batch: &mut Batch, source: Source, open: bool) {
         let settings = self.context.settings.get();
         let now = self.context.clock.now();
-        let zone = settings.device_zone;
-        let options = ParseOptions { zone, now, max_message_bytes: settings.max_message_bytes };
+        let options = ParseOptions::new(settings.device_zone, now, settings.max_message_bytes);
         while !batch.is_full() {
             if let Some(frame) = framer.next_frame() {
                 self.take(&frame, batch, source, now, &options);

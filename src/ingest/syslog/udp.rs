@@ -120,8 +120,7 @@ impl Receiver {
     fn hand_over(&self, datagrams: &Datagrams, count: usize) {
         let settings = self.context.settings.get();
         let now = self.context.clock.now();
-        let zone = settings.device_zone;
-        let options = ParseOptions { zone, now, max_message_bytes: settings.max_message_bytes };
+        let options = ParseOptions::new(settings.device_zone, now, settings.max_message_bytes);
         let parsed = datagrams.iter(count).filter_map(|(bytes, peer)| {
             let source = Source { protocol: Protocol::SyslogUdp, peer };
             parse(bytes, Event::new(self.context.ids.next(now), now, source), &options)

@@ -9,15 +9,11 @@ fn event(message: &str, severity: Option<u8>, oid: Option<&str>) -> Event {
     let now = Timestamp::from_millis(1_800_000_000_000);
     let source = Source { protocol: Protocol::SyslogUdp, peer: [192, 0, 2, 1].into() };
     let mut event = Event::new(EventIds::new(1).next(now), now, source);
-    event.message = message.to_owned();
+    event.message = message.into();
     event.severity = severity.and_then(Severity::new);
-    event.trap = oid.map(|oid| Trap {
-        oid: oid.parse().expect("an oid"),
-        varbinds: Vec::new(),
-        agent: None,
-        uptime: None,
-        version: "2c".into(),
-        inform: false,
+    event.trap = oid.map(|oid| {
+        let (oid, version) = (oid.parse().expect("an oid"), "2c".into());
+        Box::new(Trap { oid, varbinds: Vec::new(), agent: None, uptime: None, version, inform: false })
     });
     event
 }

@@ -1,15 +1,15 @@
 //! A frame: some events, compressed together, with enough in its header to know whether it is worth opening.
 //!
-//! Header (96 bytes, little endian): magic `MRF`, version 1, payload length, plain length, number of events, CRC-32 of
+//! Header (96 bytes, little endian): magic `MRF`, version 2, payload length, plain length, number of events, CRC-32 of
 //! the payload, least and greatest event id (16 bytes each, as they sort), least and greatest receive time
 //! (microseconds), 24 bytes of zero for later, CRC-32 of the header before it. Payload: zstd of records, each a length
-//! (u32) and the postcard form of a `Judged`. Records have their length in front so that a search can look at the
+//! (u32) and the compact form of a `Judged`. Records have their length in front so that a search can look at the
 //! bytes of one without decoding it.
 
 use crate::model::{EventId, Judged, Timestamp};
 
 const MAGIC: [u8; 3] = *b"MRF";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes of a header.
 pub(super) const HEADER: usize = 96;
 /// Largest payload and largest plain content accepted when reading, so that damage cannot ask for all memory.
@@ -95,9 +95,8 @@ impl Encoder {
         self.plain.clear();
         for judged in events {
             let start = self.plain.len();
-            let mut buffer = std::mem::take(&mut self.plain);
-            buffer.extend_from_slice(&[0; 4]);
-            self.plain = postcard::to_extend(judged, buffer).map_err(std::io::Error::other)?;
+            self.plain.extend_from_slice(&[0; 4]);
+            judged.write(&mut self.plain);
             let length = u32::try_from(self.plain.len() - start - 4).map_err(std::io::Error::other)?;
             self.plain[start..start + 4].copy_from_slice(&length.to_le_bytes());
             widen(&mut info, judged);

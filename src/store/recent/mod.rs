@@ -13,6 +13,7 @@ mod segment;
 mod writer;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,12 +89,24 @@ struct State {
 /// Some events that were handed over together.
 #[derive(Debug, Clone)]
 struct Piece {
-    events: Arc<Vec<Judged>>,
+    batch: Arc<Vec<Judged>>,
+    /// Which of the batch.
+    range: Range<usize>,
     bytes: usize,
     /// When the writer should have written it at the latest.
     due: Instant,
     /// Whether it is on disk in a form that survives a crash of the process.
     spilled: bool,
+}
+
+impl Piece {
+    fn events(&self) -> &[Judged] {
+        self.batch.get(self.range.clone()).unwrap_or_default()
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.batch, &other.batch) && self.range == other.range
+    }
 }
 
 impl Recent {
@@ -116,13 +129,13 @@ impl Recent {
     }
 
     /// Hands over events; never waits. What does not fit is dropped and counted.
-    pub fn append(&self, mut batch: Vec<Judged>) {
+    pub fn append(&self, batch: &Arc<Vec<Judged>>) {
         let due = Instant::now() + writer::FLUSH_AFTER;
-        while !batch.is_empty() {
-            let rest = if batch.len() > PIECE_EVENTS { batch.split_off(PIECE_EVENTS) } else { Vec::new() };
-            let bytes = batch.iter().map(|judged| Event::approximate_bytes(&judged.event)).sum();
-            self.push(Piece { events: Arc::new(batch), bytes, due, spilled: false });
-            batch = rest;
+        for start in (0..batch.len()).step_by(PIECE_EVENTS) {
+            let range = start..batch.len().min(start + PIECE_EVENTS);
+            let piece = Piece { batch: Arc::clone(batch), range, bytes: 0, due, spilled: false };
+            let bytes = piece.events().iter().map(|judged| Event::approximate_bytes(&judged.event)).sum();
+            self.push(Piece { bytes, ..piece });
         }
         self.shared.wake.notify_one();
     }
@@ -135,7 +148,7 @@ impl Recent {
             state.pending_bytes += piece.bytes;
             state.pending.push_back(piece);
         } else {
-            metrics::counter!(RECENT_DROPPED).increment(piece.events.len() as u64);
+            metrics::counter!(RECENT_DROPPED).increment(piece.events().len() as u64);
         }
     }
 

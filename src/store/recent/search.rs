@@ -14,16 +14,16 @@ use std::time::Instant;
 use memchr::memmem;
 use tracing::warn;
 
-use super::State;
 use super::frame::records;
 use super::segment::{Placed, Sealed, read_frame};
+use super::{Piece, State};
 use crate::model::{EventId, Judged};
 use crate::store::{EventPage, EventQuery};
 use crate::telemetry::metrics::STORE_DAMAGED;
 
 /// What the store held at one moment. Segments may be deleted meanwhile: their events are then too old to be shown.
 pub(super) struct Snapshot {
-    pending: Vec<Arc<Vec<Judged>>>,
+    pending: Vec<Piece>,
     sealed: Vec<Arc<Sealed>>,
     active: Option<(PathBuf, Vec<Placed>)>,
 }
@@ -35,7 +35,7 @@ impl Snapshot {
     /// Of the state, under its lock.
     pub(super) fn of(state: &State) -> Self {
         Self {
-            pending: state.pending.iter().map(|piece| Arc::clone(&piece.events)).collect(),
+            pending: state.pending.iter().cloned().collect(),
             sealed: state.sealed.iter().cloned().collect(),
             active: state.active.clone(),
         }
@@ -44,7 +44,7 @@ impl Snapshot {
     /// Events newest first. `query` is prepared.
     pub(super) fn search(&self, query: &EventQuery, deadline: Instant) -> EventPage {
         let wanted = query.limit.saturating_add(1);
-        let pending = self.pending.iter().flat_map(|events| events.iter());
+        let pending = self.pending.iter().flat_map(Piece::events);
         let mut hits: Vec<Judged> = pending.filter(|judged| query.matches(judged)).cloned().collect();
         keep_newest(&mut hits, wanted);
         let needles = Needles::of(query);
@@ -77,7 +77,7 @@ impl Snapshot {
 
     /// One event.
     pub(super) fn get(&self, id: EventId) -> Option<Judged> {
-        let mut pending = self.pending.iter().flat_map(|events| events.iter());
+        let mut pending = self.pending.iter().flat_map(Piece::events);
         if let Some(judged) = pending.find(|judged| judged.event.id == id) {
             return Some(judged.clone());
         }
@@ -89,7 +89,7 @@ impl Snapshot {
             let Some(plain) = reader.read(path, frame) else { continue };
             let possible = records(&plain).filter(|record| bytes.find(&plain[record.clone()]).is_some());
             for record in possible {
-                match postcard::from_bytes::<Judged>(&plain[record]) {
+                match Judged::read(&plain[record]) {
                     Ok(judged) if judged.event.id == id => return Some(judged),
                     _ => {}
                 }
@@ -212,7 +212,7 @@ impl Needles {
     fn for_each_candidate(&self, plain: &[u8], mut tell: impl FnMut(Judged)) {
         let mut decode = |record: std::ops::Range<usize>| {
             // The frame's checksum was right, so this can only be a record of a newer version of the program.
-            if let Ok(judged) = postcard::from_bytes(&plain[record]) {
+            if let Ok(judged) = Judged::read(&plain[record]) {
                 tell(judged);
             }
         };

@@ -12,8 +12,8 @@ fn event(second: i64, index: u64, host: &str, message: &str) -> Judged {
     let bits = (u128::try_from(at.as_millis()).unwrap() << 80) | (7 << 76) | (u128::from(index) << 64) | (0b10 << 62);
     let source = Source { protocol: Protocol::SyslogUdp, peer: IpAddr::V4(Ipv4Addr::LOCALHOST) };
     let mut event = Event::new(EventId::from_bytes(bits.to_be_bytes()), at, source);
-    event.hostname = host.to_owned();
-    event.message = message.to_owned();
+    event.hostname = host.into();
+    event.message = message.into();
     event.severity = Severity::new(u8::try_from(index % 8).unwrap());
     let matched = index.is_multiple_of(2).then(|| Matched {
         rule: RuleId(3),
@@ -46,7 +46,7 @@ async fn events_are_found_before_and_after_they_are_written_and_after_a_restart(
     let recent = open(folder.path(), RecentSettings::default());
     let events: Vec<Judged> = (0..3_000).map(|n| event(n / 10, n as u64 % 10, "r1", "link down")).collect();
     for chunk in events.chunks(7) {
-        recent.append(chunk.to_vec());
+        recent.append(&Arc::new(chunk.to_vec()));
     }
     let mut newest_first = events.clone();
     newest_first.reverse();
@@ -68,7 +68,7 @@ async fn batches_that_overlap_in_time_come_out_in_order_and_once() {
     let recent = open(folder.path(), RecentSettings::default());
     let batch = |from: i64| -> Vec<Judged> { (0..1_500).map(|n| event(from + n * 2, 0, "r1", "x")).collect() };
     for from in [0, 1, 500, 1] {
-        recent.append(batch(from));
+        recent.append(&Arc::new(batch(from)));
     }
     recent.close().await.unwrap();
     let mut expected: Vec<EventId> =
@@ -92,12 +92,12 @@ async fn each_filter_finds_what_a_plain_comparison_finds() {
             let index = usize::try_from(n).unwrap();
             let mut judged = event(n, n as u64 % 16, ["r1", "R2.Example.", "r3"][index % 3], words[index % 5]);
             if index.is_multiple_of(7) {
-                judged.event.correlation_id = Some(format!("ticket-{}", index % 4));
+                judged.event.correlation_id = Some(format!("ticket-{}", index % 4).into());
             }
             judged
         })
         .collect();
-    recent.append(events.clone());
+    recent.append(&Arc::new(events.clone()));
     recent.close().await.unwrap();
     let base = EventQuery { limit: 1_000, ..EventQuery::default() };
     let text = |text: &str| EventQuery { text: Some(text.to_owned()), ..base.clone() };
@@ -133,7 +133,7 @@ async fn a_search_out_of_time_says_where_to_go_on_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let recent = open(folder.path(), RecentSettings::default());
     for from in 0..6 {
-        recent.append((0..1_100).map(|n| event(from * 1_000 + n, 0, "r1", "x")).collect());
+        recent.append(&Arc::new((0..1_100).map(|n| event(from * 1_000 + n, 0, "r1", "x")).collect()));
     }
     recent.close().await.unwrap();
     let mut query = EventQuery { limit: 1_000, ..EventQuery::default() }.prepared();
@@ -164,7 +164,7 @@ async fn the_budget_deletes_the_oldest_and_keeps_the_newest() {
             noise = noise.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(1);
             event(second, n % 4_096, "r1", &format!("{noise:x}"))
         });
-        recent.append(batch.collect());
+        recent.append(&Arc::new(batch.collect()));
     }
     recent.close().await.unwrap();
     assert!(recent.bytes() <= settings.max_bytes, "{}", recent.bytes());
@@ -181,12 +181,12 @@ fn ids_of(events: &[Judged]) -> Vec<EventId> {
 async fn what_is_too_old_is_deleted_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let recent = open(folder.path(), RecentSettings::default());
-    recent.append(vec![event(0, 0, "old", "x")]);
+    recent.append(&Arc::new(vec![event(0, 0, "old", "x")]));
     recent.close().await.unwrap();
     drop(recent);
     let clock = Clock::fixed(Timestamp::from_millis(START + 30 * 86_400_000));
     let recent = Recent::open(folder.path(), clock, Live::constant(RecentSettings::default())).unwrap();
-    recent.append(vec![event(30 * 86_400, 0, "new", "x")]);
+    recent.append(&Arc::new(vec![event(30 * 86_400, 0, "new", "x")]));
     recent.close().await.unwrap();
     drop(recent);
     let found =
@@ -207,7 +207,7 @@ async fn a_torn_tail_is_cut_and_the_store_goes_on() {
     let query = EventQuery { limit: 1_000, ..EventQuery::default() };
     for round in 0..3_i64 {
         let recent = open(folder.path(), RecentSettings::default());
-        recent.append(vec![event(round, 0, "r1", "kept")]);
+        recent.append(&Arc::new(vec![event(round, 0, "r1", "kept")]));
         recent.close().await.unwrap();
         drop(recent);
         let path = only_segment(folder.path());
@@ -226,7 +226,7 @@ async fn a_flipped_bit_costs_its_frame_only() {
     let folder = tempfile::tempdir().unwrap();
     let recent = open(folder.path(), RecentSettings::default());
     for second in 0..3 {
-        recent.append((0..1_024).map(|n| event(second, n, "r1", "x")).collect());
+        recent.append(&Arc::new((0..1_024).map(|n| event(second, n, "r1", "x")).collect()));
         // Wait until it is a frame of its own.
         while !recent.shared.state.lock().pending.is_empty() {
             tokio::task::yield_now().await;
@@ -247,8 +247,8 @@ async fn events_survive_a_crash_before_their_frame_is_full() {
     let folder = tempfile::tempdir().unwrap();
     let copy = tempfile::tempdir().unwrap();
     let recent = open(folder.path(), RecentSettings::default());
-    recent.append(vec![event(0, 0, "r1", "one")]);
-    recent.append(vec![event(1, 0, "r1", "two")]);
+    recent.append(&Arc::new(vec![event(0, 0, "r1", "one")]));
+    recent.append(&Arc::new(vec![event(1, 0, "r1", "two")]));
     while !recent.shared.state.lock().pending.iter().all(|piece| piece.spilled) {
         tokio::task::yield_now().await;
     }
@@ -264,7 +264,7 @@ async fn an_unwritable_folder_drops_events_and_answers() {
     let inner = folder.path().join("recent");
     let recent = open(&inner, RecentSettings::default());
     std::fs::remove_dir_all(&inner).unwrap();
-    recent.append((0..2_000).map(|n| event(n, 0, "r1", "x")).collect());
+    recent.append(&Arc::new((0..2_000).map(|n| event(n, 0, "r1", "x")).collect()));
     recent.close().await.unwrap();
     assert_eq!(recent.search(&EventQuery { limit: 9, ..EventQuery::default() }).await.unwrap(), EventPage::default());
 }

@@ -141,7 +141,7 @@ impl Writer {
     }
 
     fn spill(&mut self, shared: &Shared, pieces: &[Piece]) -> io::Result<()> {
-        let fresh = pieces.iter().filter(|piece| !piece.spilled).flat_map(|piece| piece.events.iter());
+        let fresh = pieces.iter().filter(|piece| !piece.spilled).flat_map(|piece| piece.events().iter());
         if let Some((_, frame)) = self.encoder.encode(fresh)? {
             self.active(shared)?.spill(&frame)?;
         }
@@ -238,7 +238,7 @@ impl Writer {
 }
 
 fn events(pieces: &[Piece]) -> impl Iterator<Item = &Judged> {
-    pieces.iter().flat_map(|piece| piece.events.iter())
+    pieces.iter().flat_map(|piece| piece.events().iter())
 }
 
 /// Gives up the first pieces of the list.
@@ -254,11 +254,11 @@ fn mark_spilled(shared: &Shared, pieces: &[Piece]) {
 /// Pieces that are not on the list any more are left alone. Answers how many events were taken off.
 fn finish(shared: &Shared, pieces: &[Piece], placed: Option<segment::Placed>) -> u64 {
     let mut state = shared.state.lock();
-    let same = |(waiting, done): &(&Piece, &Piece)| Arc::ptr_eq(&waiting.events, &done.events);
+    let same = |(waiting, done): &(&Piece, &Piece)| waiting.is(done);
     let count = state.pending.iter().zip(pieces).take_while(same).count();
     let (mut events, mut bytes) = (0, 0);
     for piece in state.pending.drain(..count) {
-        events += piece.events.len() as u64;
+        events += piece.events().len() as u64;
         bytes += piece.bytes;
     }
     state.pending_bytes = state.pending_bytes.saturating_sub(bytes);
@@ -308,7 +308,7 @@ fn first_frame(state: &State) -> FirstFrame {
             break;
         }
         frame.pieces += 1;
-        frame.events += piece.events.len();
+        frame.events += piece.events().len();
         frame.bytes += piece.bytes;
     }
     frame

@@ -275,7 +275,7 @@ fn insert_row(
             judged.decision.rule().map(|rule| rule.0),
             judged.decision.environment.name() == "dev",
             judged.decision.forwarded(),
-            event.correlation_id,
+            event.correlation_id.as_deref(),
             crc,
             body,
         ])?;

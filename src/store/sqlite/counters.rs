@@ -1,10 +1,13 @@
 //! The counters of unhandled events in memory: pure, no I/O, no clock. A change can be taken back until it is committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use foldhash::HashMap;
+
 use crate::model::{EventId, Timestamp};
-use crate::store::{Overrun, Sighting, UnhandledPolicy};
+use crate::store::{Kind, Overrun, Sighting, UnhandledPolicy};
 
 /// Separates host and signature in a key; neither can contain it meaningfully.
 const SEPARATOR: char = '\0';
@@ -44,15 +47,9 @@ impl Counter {
 
     fn as_overrun(&self) -> Overrun {
         let (hostname, signature) = self.names();
-        let sighting = Sighting {
-            hostname: hostname.to_owned(),
-            signature: signature.to_owned(),
-            count: self.tally.count,
-            last: self.tally.last,
-            at: self.tally.at,
-            sample: self.sample.clone(),
-        };
-        Overrun { sighting, count: self.tally.count, window_start: self.tally.window_start }
+        let Tally { count, window_start, last, at, .. } = self.tally;
+        let kind = Kind { hostname: hostname.into(), signature: signature.into() };
+        Overrun { kind, last, at, sample: self.sample.as_str().into(), count, window_start }
     }
 }
 
@@ -74,18 +71,23 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// Counts one sighting; the answer is set if the counter reached the threshold through it.
+    /// Counts one sighting; the answer is set if the counter reached the threshold through it. The number of the kind's
+    /// counter is looked up once and then kept in `number` by whoever counts many sightings of it.
     pub(super) fn see(
         &mut self,
+        (kind, number): (&Kind, &mut Option<u64>),
         sighting: &Sighting,
         policy: UnhandledPolicy,
         touched: &mut Touched,
     ) -> Option<Overrun> {
-        let number = self.number_of(&sighting.hostname, &sighting.signature);
-        let Some(number) = number else { return self.begin(sighting, policy, touched) };
-        self.move_to_front(number);
+        let known = number.or_else(|| self.number_of(&kind.hostname, &kind.signature));
+        *number = known.or(Some(self.next_number));
+        let Some(number) = known else { return self.begin(kind, sighting, policy, touched) };
+        if let Entry::Vacant(first) = touched.entry(number) {
+            first.insert(Some(self.by_number.get(&number)?.tally));
+            self.move_to_front(number);
+        }
         let counter = self.by_number.get_mut(&number)?;
-        touched.entry(number).or_insert(Some(counter.tally));
         let tally = &mut counter.tally;
         // A window that lies more than its own length ahead was opened by a clock gone wrong; waiting for it would
         // silence the counter for as long as the clock was off.
@@ -96,17 +98,25 @@ impl Counters {
         }
         tally.last = sighting.last;
         tally.at = sighting.at;
-        counter.sample.clone_from(&sighting.sample);
+        // Copied: a piece would keep the whole of its message in memory.
+        counter.sample.clear();
+        counter.sample.push_str(&sighting.sample);
         counter.dirty = true;
-        add(tally, sighting, policy)
+        add(tally, kind, sighting, policy)
     }
 
-    fn begin(&mut self, sighting: &Sighting, policy: UnhandledPolicy, touched: &mut Touched) -> Option<Overrun> {
+    fn begin(
+        &mut self,
+        kind: &Kind,
+        sighting: &Sighting,
+        policy: UnhandledPolicy,
+        touched: &mut Touched,
+    ) -> Option<Overrun> {
         let mut tally =
             Tally { count: 0, window_start: sighting.at, fired: false, last: sighting.last, at: sighting.at };
-        let overrun = add(&mut tally, sighting, policy);
+        let overrun = add(&mut tally, kind, sighting, policy);
         let number = self.next_number;
-        self.put(number, (&sighting.hostname, &sighting.signature), tally, sighting.sample.clone());
+        self.put(number, (&kind.hostname, &kind.signature), tally, sighting.sample.to_string());
         touched.insert(number, None);
         overrun
     }
@@ -253,13 +263,16 @@ impl Counters {
     }
 }
 
-fn add(tally: &mut Tally, sighting: &Sighting, policy: UnhandledPolicy) -> Option<Overrun> {
+fn add(tally: &mut Tally, kind: &Kind, sighting: &Sighting, policy: UnhandledPolicy) -> Option<Overrun> {
     tally.count = tally.count.saturating_add(sighting.count);
     if tally.fired || tally.count < policy.threshold {
         return None;
     }
     tally.fired = true;
-    Some(Overrun { sighting: sighting.clone(), count: tally.count, window_start: tally.window_start })
+    // Copied: a piece would keep the whole batch of its event in memory.
+    let kind = Kind { hostname: kind.hostname.compact(), signature: kind.signature.compact() };
+    let Tally { count, window_start, .. } = *tally;
+    Some(Overrun { kind, last: sighting.last, at: sighting.at, sample: sighting.sample.compact(), count, window_start })
 }
 
 #[cfg(test)]
@@ -270,17 +283,15 @@ mod tests {
     const POLICY: UnhandledPolicy =
         UnhandledPolicy { threshold: 10, window: Duration::from_secs(100), max_counters: 1_000 };
 
-    fn sighting(host: &str, count: u64, second: i64) -> Sighting {
+    fn sighting(count: u64, second: i64) -> Sighting {
         let at = Timestamp::from_millis(1_790_000_000_000 + second * 1_000);
         let last = crate::model::EventIds::new(1).next(at);
-        Sighting {
-            hostname: host.into(),
-            signature: "link # down".into(),
-            count,
-            last,
-            at,
-            sample: "link 3 down".into(),
-        }
+        Sighting { kind: 0, count, last, at, sample: "link 3 down".into() }
+    }
+
+    fn see(counters: &mut Counters, host: &str, sighting: &Sighting, touched: &mut Touched) -> Option<Overrun> {
+        let kind = Kind { hostname: host.into(), signature: "link # down".into() };
+        counters.see((&kind, &mut None), sighting, POLICY, touched)
     }
 
     /// Sightings as (count, second), and at which of them an overrun is told, with its count.
@@ -288,7 +299,7 @@ mod tests {
         let mut counters = Counters::default();
         let mut told = Vec::new();
         for (index, (count, second)) in sightings.iter().enumerate() {
-            if let Some(overrun) = counters.see(&sighting("r1", *count, *second), POLICY, &mut Touched::new()) {
+            if let Some(overrun) = see(&mut counters, "r1", &sighting(*count, *second), &mut Touched::default()) {
                 told.push((index, overrun.count));
             }
         }
@@ -315,12 +326,12 @@ mod tests {
     #[test]
     fn hosts_are_compared_without_case_and_counted_apart() {
         let mut counters = Counters::default();
-        let mut touched = Touched::new();
+        let mut touched = Touched::default();
         for host in ["R1", "r1", "r2"] {
-            counters.see(&sighting(host, 1, 0), POLICY, &mut touched);
+            see(&mut counters, host, &sighting(1, 0), &mut touched);
         }
         let counts: Vec<(String, u64)> =
-            counters.top(10).into_iter().map(|overrun| (overrun.sighting.hostname, overrun.count)).collect();
+            counters.top(10).into_iter().map(|overrun| (overrun.kind.hostname.to_string(), overrun.count)).collect();
         assert_eq!(counts, [("r1".to_owned(), 2), ("r2".to_owned(), 1)]);
     }
 
@@ -328,10 +339,11 @@ mod tests {
     fn the_counter_seen_longest_ago_is_forgotten_first() {
         let mut counters = Counters::default();
         for host in ["a", "b", "c", "a"] {
-            counters.see(&sighting(host, 1, 0), POLICY, &mut Touched::new());
+            see(&mut counters, host, &sighting(1, 0), &mut Touched::default());
         }
         counters.shrink(2);
-        let mut left: Vec<String> = counters.top(9).into_iter().map(|overrun| overrun.sighting.hostname).collect();
+        let mut left: Vec<String> =
+            counters.top(9).into_iter().map(|overrun| overrun.kind.hostname.to_string()).collect();
         left.sort();
         assert_eq!(left, ["a", "c"]);
         assert_eq!(counters.forgotten().len(), 1);
@@ -340,13 +352,13 @@ mod tests {
     #[test]
     fn what_is_taken_back_was_never_counted() {
         let mut counters = Counters::default();
-        counters.see(&sighting("a", 5, 0), POLICY, &mut Touched::new());
-        let mut touched = Touched::new();
-        assert!(counters.see(&sighting("a", 5, 1), POLICY, &mut touched).is_some());
-        counters.see(&sighting("b", 5, 1), POLICY, &mut touched);
+        see(&mut counters, "a", &sighting(5, 0), &mut Touched::default());
+        let mut touched = Touched::default();
+        assert!(see(&mut counters, "a", &sighting(5, 1), &mut touched).is_some());
+        see(&mut counters, "b", &sighting(5, 1), &mut touched);
         counters.undo(&touched);
         assert_eq!(counters.len(), 1);
         assert_eq!(counters.top(1)[0].count, 5);
-        assert!(counters.see(&sighting("a", 5, 1), POLICY, &mut Touched::new()).is_some());
+        assert!(see(&mut counters, "a", &sighting(5, 1), &mut Touched::default()).is_some());
     }
 }

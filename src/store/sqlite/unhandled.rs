@@ -11,6 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -25,7 +26,7 @@ use super::schema;
 use super::worker::{Answer, Worker, in_transaction};
 use crate::clock::Clock;
 use crate::model::{EventId, Timestamp};
-use crate::store::{Overrun, StoreError, StoreResult, Unhandled, UnhandledBatch, UnhandledPolicy};
+use crate::store::{Overrun, Sighting, StoreError, StoreResult, Unhandled, UnhandledEvents, UnhandledPolicy};
 use crate::telemetry::metrics::{STORE_DAMAGED, UNHANDLED_COUNTERS};
 
 /// Transactions between checkpoints: at one a second, about an hour; replayed in some milliseconds.
@@ -37,12 +38,12 @@ const ANSWERS_KEPT: usize = 10_000;
 /// Counters touched by one transaction, about: calls that wait share one up to here.
 const GROUP_SIGHTINGS: usize = 16_384;
 /// Format byte of journal and answers.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// Largest row accepted when reading, so that a damaged length cannot ask for all memory.
 const MAX_ROW: usize = 256 << 20;
 
 enum Job {
-    Count(Vec<UnhandledBatch>, UnhandledPolicy, Answer<Vec<Overrun>>),
+    Count(Arc<UnhandledEvents>, UnhandledPolicy, Answer<Vec<Overrun>>),
     Top(usize, Answer<Vec<Overrun>>),
 }
 
@@ -62,11 +63,11 @@ impl UnhandledDb {
 
 #[async_trait]
 impl Unhandled for UnhandledDb {
-    async fn count(&self, batches: Vec<UnhandledBatch>, policy: UnhandledPolicy) -> StoreResult<Vec<Overrun>> {
-        if batches.is_empty() {
+    async fn count(&self, events: Arc<UnhandledEvents>, policy: UnhandledPolicy) -> StoreResult<Vec<Overrun>> {
+        if events.batches.is_empty() {
             return Ok(Vec::new());
         }
-        self.worker.ask(|answer| Job::Count(batches, policy, answer)).await
+        self.worker.ask(|answer| Job::Count(events, policy, answer)).await
     }
 
     async fn top(&self, limit: usize) -> StoreResult<Vec<Overrun>> {
@@ -80,7 +81,7 @@ impl Unhandled for UnhandledDb {
 
 /// A waiting call.
 struct Call {
-    batches: Vec<UnhandledBatch>,
+    events: Arc<UnhandledEvents>,
     policy: UnhandledPolicy,
     answer: Answer<Vec<Overrun>>,
 }
@@ -127,9 +128,9 @@ fn take(job: Job, counting: &Counting, calls: &mut Vec<Call>) -> usize {
             let _ = answer.send(Ok(counting.counters.top(limit)));
             0
         }
-        Job::Count(batches, policy, answer) => {
-            let size = batches.iter().map(|batch| batch.sightings.len()).sum();
-            calls.push(Call { batches, policy, answer });
+        Job::Count(events, policy, answer) => {
+            let size = events.batches.iter().map(|batch| batch.sightings.len()).sum();
+            calls.push(Call { events, policy, answer });
             size
         }
     }
@@ -300,7 +301,7 @@ impl Counting {
     }
 
     fn try_count(&mut self, calls: &[Call]) -> Result<Vec<Vec<Overrun>>, Fault> {
-        let mut touched = Touched::new();
+        let mut touched = Touched::default();
         let mut fresh: HashMap<EventId, Vec<Overrun>> = HashMap::new();
         let result = self.apply(calls, &mut touched, &mut fresh).and_then(|answers| {
             self.commit(&touched, fresh)?;
@@ -321,8 +322,10 @@ impl Counting {
         let mut answers = Vec::with_capacity(calls.len());
         for call in calls {
             let mut answer: HashMap<EventId, Vec<Overrun>> = HashMap::new();
-            let mut order = Vec::with_capacity(call.batches.len());
-            for batch in &call.batches {
+            let UnhandledEvents { kinds, batches } = &*call.events;
+            let mut numbers = vec![None; kinds.len()];
+            let mut order = Vec::with_capacity(batches.len());
+            for batch in batches {
                 if answer.contains_key(&batch.key) {
                     continue;
                 }
@@ -330,9 +333,11 @@ impl Counting {
                     (Some(overruns), _) => overruns.clone(),
                     (None, Some(remembered)) => self.recall(batch.key, *remembered)?,
                     (None, None) => {
-                        let seen = batch.sightings.iter();
-                        let overruns: Vec<Overrun> =
-                            seen.filter_map(|sighting| self.counters.see(sighting, call.policy, touched)).collect();
+                        let see = |sighting: &Sighting| {
+                            let kind = (kinds.get(sighting.kind)?, numbers.get_mut(sighting.kind)?);
+                            self.counters.see(kind, sighting, call.policy, touched)
+                        };
+                        let overruns: Vec<Overrun> = batch.sightings.iter().filter_map(see).collect();
                         fresh.insert(batch.key, overruns.clone());
                         overruns
                     }

@@ -63,12 +63,12 @@ pub(super) async fn status(State(web): State<Web>) -> Answer<Json<Value>> {
         "targets": overview.targets.iter().map(target_json).collect::<Vec<_>>(),
         "rules": {"active": overview.rules.0, "total": overview.rules.1},
         "unhandled": overview.unhandled.iter().map(|overrun| json!({
-            "hostname": overrun.sighting.hostname,
-            "signature": overrun.sighting.signature,
+            "hostname": overrun.kind.hostname,
+            "signature": overrun.kind.signature,
             "count": overrun.count,
             "window_start": overrun.window_start.to_string(),
-            "last_event_id": overrun.sighting.last.to_string(),
-            "sample": overrun.sighting.sample,
+            "last_event_id": overrun.last.to_string(),
+            "sample": overrun.sample,
         })).collect::<Vec<_>>(),
         "storage": {
             "data_dir": web.admin.data_dir(),

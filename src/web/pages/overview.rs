@@ -224,14 +224,13 @@ fn target_view(target: &TargetStatus, now: Timestamp) -> TargetView {
 }
 
 fn unhandled_view(overrun: &Overrun, now: Timestamp) -> UnhandledView {
-    let sighting = &overrun.sighting;
     UnhandledView {
-        host: visible(&sighting.hostname),
-        sample: visible(&shortened(&sighting.sample, 200)),
+        host: visible(&overrun.kind.hostname),
+        sample: visible(&shortened(&overrun.sample, 200)),
         count: count(overrun.count),
-        last_seen: ago(sighting.at, now),
-        event: sighting.last.to_string(),
-        rule_link: format!("{}&text={}", rule_from(sighting.last), url_encode(&sighting.sample)),
+        last_seen: ago(overrun.at, now),
+        event: overrun.last.to_string(),
+        rule_link: format!("{}&text={}", rule_from(overrun.last), url_encode(&overrun.sample)),
     }
 }
 
