@@ -97,7 +97,8 @@ const BLOCK: usize = 32;
 fn skip_plain_words(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
     let telling = loop {
-        let Some(block) = bytes.get(at..at + BLOCK + 1) else { break telling_byte(bytes, at) };
+        let block = bytes.get(at..).and_then(<[u8]>::first_chunk::<{ BLOCK + 1 }>);
+        let Some(block) = block else { break telling_byte(bytes, at) };
         let mut found = false;
         for index in 0..BLOCK {
             found |= is_telling(block[index], block[index + 1]);

@@ -12,15 +12,17 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{DropReason, Gate, Refusal};
-use crate::model::{Event, Protocol};
-use crate::queue::{Queue, QueueError};
+use crate::model::{Event, Flag, Protocol, write_events};
+use crate::queue::{Form, Queue, QueueError};
 use crate::telemetry::Rates;
 use crate::telemetry::metrics::{EVENTS_COMMITTED, EVENTS_DROPPED, EVENTS_RECEIVED, INGEST_FLAGGED};
 
 /// Events in one record, at most.
-const BATCH_EVENTS: usize = 1_024;
+const BATCH_EVENTS: u64 = 1_024;
 /// Bytes of events in one record, at most: far enough below the record limit even if nothing compresses.
 const BATCH_BYTES: usize = 512 << 10;
+/// Bytes of an event's head and own texts, usually.
+const HEAD_BYTES: usize = 96;
 /// Appends waiting for their sync at once: one being synced, one being encoded.
 const APPENDS_AT_ONCE: usize = 2;
 /// Bytes of events between listeners and the queue, at most.
@@ -42,13 +44,19 @@ pub struct Refused {
     pub refusal: Refusal,
 }
 
+/// Events as the queue keeps them, written by the listener's own task; the events themselves stay with the listener
+/// as long as it may get them back.
 struct Submission {
-    events: Vec<Event>,
+    forms: Vec<Form>,
+    summary: Summary,
     bytes: usize,
     /// `None` for listeners that do not wait (UDP).
-    answer: Option<oneshot::Sender<Result<Receipt, Refused>>>,
+    answer: Option<Waiting>,
     _room: OwnedSemaphorePermit,
 }
+
+/// Who waits for the answer.
+type Waiting = oneshot::Sender<Result<Receipt, Refusal>>;
 
 /// The entrance to the event queue; clones share it.
 #[derive(Clone)]
@@ -75,10 +83,13 @@ impl Intake {
             return Ok(Receipt { queue_depth: self.queue.depth().items });
         }
         let (answer, answered) = oneshot::channel();
-        self.hand_over(events, Some(answer)).await?;
+        if let Err(refusal) = self.hand_over(&events, Some(answer)).await {
+            return Err(Refused { events, refusal });
+        }
         match answered.await {
-            Ok(result) => result,
-            Err(_) => Err(Refused { events: Vec::new(), refusal: Refusal::Stopping }),
+            Ok(Ok(receipt)) => Ok(receipt),
+            Ok(Err(refusal)) => Err(Refused { events, refusal }),
+            Err(_) => Err(Refused { events, refusal: Refusal::Stopping }),
         }
     }
 
@@ -88,26 +99,20 @@ impl Intake {
         if events.is_empty() {
             return;
         }
-        if let Err(refused) = self.hand_over(events, None).await {
-            Self::drop_events(&refused.events, refused.refusal.reason());
+        if let Err(refusal) = self.hand_over(&events, None).await {
+            Summary::of(&events).count_dropped(refusal.reason());
         }
     }
 
-    async fn hand_over(
-        &self,
-        events: Vec<Event>,
-        answer: Option<oneshot::Sender<Result<Receipt, Refused>>>,
-    ) -> Result<(), Refused> {
-        if let Err(refusal) = self.gate.admit(events.len(), self.queue.depth()) {
-            return Err(Refused { events, refusal });
-        }
-        let bytes = events.iter().map(Event::approximate_bytes).sum::<usize>();
-        let permits = u32::try_from(bytes.clamp(1, BUDGET_BYTES)).unwrap_or(u32::MAX);
-        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(permits).await else {
-            return Err(Refused { events, refusal: Refusal::Stopping });
-        };
-        let submission = Submission { events, bytes, answer, _room: room };
-        self.sender.send(submission).await.map_err(|back| Refused { events: back.0.events, refusal: Refusal::Stopping })
+    async fn hand_over(&self, events: &[Event], answer: Option<Waiting>) -> Result<(), Refusal> {
+        self.gate.admit(events.len(), self.queue.depth())?;
+        let in_memory = events.iter().map(Event::approximate_bytes).sum::<usize>();
+        let permits = u32::try_from(in_memory.clamp(1, BUDGET_BYTES)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| Refusal::Stopping)?;
+        let forms = write(events);
+        let bytes = forms.iter().map(|form| form.bytes.len()).sum();
+        let submission = Submission { forms, summary: Summary::of(events), bytes, answer, _room: room };
+        self.sender.send(submission).await.map_err(|_| Refusal::Stopping)
     }
 
     /// Events waiting in the queue.
@@ -129,11 +134,67 @@ impl Intake {
         metrics::counter!(EVENTS_RECEIVED, "source" => protocol.name()).increment(events);
         metrics::counter!(EVENTS_DROPPED, "source" => protocol.name(), "reason" => reason.name()).increment(events);
     }
+}
 
-    fn drop_events(events: &[Event], reason: DropReason) {
-        for (protocol, count) in count_by_protocol(events) {
-            Self::count_dropped(protocol, reason, count);
+/// Writes events in pieces that fit into records.
+fn write(events: &[Event]) -> Vec<Form> {
+    let mut forms = Vec::new();
+    let mut rest = events;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |event: &&Event| {
+            bytes += event.approximate_bytes();
+            bytes <= BATCH_BYTES
+        };
+        let (some, more) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        let mut written = Vec::with_capacity(some.iter().map(|event| event.raw.len() + HEAD_BYTES).sum());
+        write_events(some.iter(), &mut written);
+        forms.push(Form { items: u32::try_from(some.len()).unwrap_or(u32::MAX), bytes: written });
+        rest = more;
+    }
+    forms
+}
+
+/// What is counted of some events.
+#[derive(Debug, Clone, Copy, Default)]
+struct Summary {
+    events: u64,
+    /// By the order of [`Protocol::ALL`].
+    protocols: [u64; Protocol::ALL.len()],
+    /// By the order of [`Flag::ALL`].
+    flags: [u64; Flag::ALL.len()],
+}
+
+impl Summary {
+    fn of(events: &[Event]) -> Self {
+        let mut summary = Self { events: events.len() as u64, ..Self::default() };
+        for event in events {
+            let protocol = Protocol::ALL.iter().position(|other| *other == event.source.protocol);
+            summary.protocols[protocol.unwrap_or(0)] += 1;
+            for flag in &event.flags {
+                let flag = Flag::ALL.iter().position(|other| other == flag);
+                summary.flags[flag.unwrap_or(0)] += 1;
+            }
         }
+        summary
+    }
+
+    fn by_protocol(&self) -> impl Iterator<Item = (Protocol, u64)> {
+        Protocol::ALL.into_iter().zip(self.protocols).filter(|(_, count)| *count > 0)
+    }
+
+    fn count_committed(&self) {
+        for (protocol, count) in self.by_protocol() {
+            metrics::counter!(EVENTS_RECEIVED, "source" => protocol.name()).increment(count);
+        }
+        metrics::counter!(EVENTS_COMMITTED).increment(self.events);
+        for (flag, count) in Flag::ALL.into_iter().zip(self.flags).filter(|(_, count)| *count > 0) {
+            metrics::counter!(INGEST_FLAGGED, "flag" => flag.name()).increment(count);
+        }
+    }
+
+    fn count_dropped(&self, reason: DropReason) {
+        self.by_protocol().for_each(|(protocol, count)| Intake::count_dropped(protocol, reason, count));
     }
 }
 
@@ -169,14 +230,14 @@ fn gather(
     held_back: &mut Option<Submission>,
     receiver: &mut mpsc::Receiver<Submission>,
 ) -> Vec<Submission> {
-    let (mut events, mut bytes) = (first.events.len(), first.bytes);
+    let (mut events, mut bytes) = (first.summary.events, first.bytes);
     let mut batch = vec![first];
     while let Ok(submission) = receiver.try_recv() {
-        if events + submission.events.len() > BATCH_EVENTS || bytes + submission.bytes > BATCH_BYTES {
+        if events + submission.summary.events > BATCH_EVENTS || bytes + submission.bytes > BATCH_BYTES {
             *held_back = Some(submission);
             break;
         }
-        events += submission.events.len();
+        events += submission.summary.events;
         bytes += submission.bytes;
         batch.push(submission);
     }
@@ -185,16 +246,11 @@ fn gather(
 
 /// Appends one batch and tells everyone who waits.
 async fn commit(queue: &Queue<Event>, rates: &Rates, mut batch: Vec<Submission>) {
-    let mut events = Vec::with_capacity(batch.iter().map(|submission| submission.events.len()).sum());
-    let lengths: Vec<usize> = batch.iter().map(|submission| submission.events.len()).collect();
-    for submission in &mut batch {
-        events.append(&mut submission.events);
-    }
-    let result = queue.append(&events).await;
-    match result {
+    let forms: Vec<Form> = batch.iter_mut().flat_map(|submission| std::mem::take(&mut submission.forms)).collect();
+    match queue.append_forms(&forms).await {
         Ok(()) => {
-            count_committed(&events);
-            rates.count_received(events.len() as u64);
+            batch.iter().for_each(|submission| submission.summary.count_committed());
+            rates.count_received(batch.iter().map(|submission| submission.summary.events).sum());
             let receipt = Receipt { queue_depth: queue.depth().items };
             for submission in batch {
                 answer(submission.answer, Ok(receipt));
@@ -202,13 +258,12 @@ async fn commit(queue: &Queue<Event>, rates: &Rates, mut batch: Vec<Submission>)
         }
         Err(error) => {
             let refusal = refusal_of(&error);
-            tracing::warn!(queue.name = queue.name(), events = events.len(), "Events refused: {error}");
-            let mut rest = events.into_iter();
-            for (submission, length) in batch.into_iter().zip(lengths) {
-                let events: Vec<Event> = rest.by_ref().take(length).collect();
+            let events: u64 = batch.iter().map(|submission| submission.summary.events).sum();
+            tracing::warn!(queue.name = queue.name(), events, "Events refused: {error}");
+            for submission in batch {
                 match submission.answer {
-                    None => Intake::drop_events(&events, refusal.reason()),
-                    waiting => answer(waiting, Err(Refused { events, refusal: refusal.clone() })),
+                    None => submission.summary.count_dropped(refusal.reason()),
+                    waiting => answer(waiting, Err(refusal.clone())),
                 }
             }
         }
@@ -216,7 +271,7 @@ async fn commit(queue: &Queue<Event>, rates: &Rates, mut batch: Vec<Submission>)
 }
 
 /// A listener that stopped waiting needs no answer.
-fn answer(waiting: Option<oneshot::Sender<Result<Receipt, Refused>>>, result: Result<Receipt, Refused>) {
+fn answer(waiting: Option<Waiting>, result: Result<Receipt, Refusal>) {
     if let Some(waiting) = waiting {
         drop(waiting.send(result));
     }
@@ -228,27 +283,6 @@ fn refusal_of(error: &QueueError) -> Refusal {
         QueueError::TooLarge { .. } => Refusal::TooLarge(error.to_string()),
         QueueError::Closed { .. } => Refusal::Stopping,
     }
-}
-
-fn count_committed(events: &[Event]) {
-    for (protocol, count) in count_by_protocol(events) {
-        metrics::counter!(EVENTS_RECEIVED, "source" => protocol.name()).increment(count);
-    }
-    metrics::counter!(EVENTS_COMMITTED).increment(events.len() as u64);
-    for flag in events.iter().flat_map(|event| &event.flags) {
-        metrics::counter!(INGEST_FLAGGED, "flag" => flag.name()).increment(1);
-    }
-}
-
-fn count_by_protocol(events: &[Event]) -> Vec<(Protocol, u64)> {
-    let mut counts: Vec<(Protocol, u64)> = Vec::new();
-    for event in events {
-        match counts.iter_mut().find(|(protocol, _)| *protocol == event.source.protocol) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((event.source.protocol, 1)),
-        }
-    }
-    counts
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The compact form in which queues and stores keep events.
 //!
-//! Some events: their number, the length of the heads, the heads, the texts (numbers are little endian). What arrived
+//! Some events: their number, the lengths of heads and texts, the heads, the texts (numbers are little endian). What arrived
 //! is written once; host, message and other parts that lie in it are positions in the head. All texts stand together,
 //! so that reading a batch back takes one allocation for the texts of all its events.
 //!
@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Decision, Event, EventId, Flag, Judged, Protocol, Severity, Source, Text, Timestamp};
 
 /// Bytes before the heads.
-const PREFIX: usize = 8;
+const PREFIX: usize = 12;
 /// A severity or facility that is absent.
 const NONE: u8 = 0xff;
 /// Bytes that an event takes at least, so that a damaged count cannot ask for all memory.
@@ -58,13 +58,16 @@ pub fn write_events<'a>(events: impl Iterator<Item = &'a Event> + Clone, out: &m
     }
     let heads = u32::try_from(out.len() - start - PREFIX).unwrap_or(u32::MAX);
     out[start..start + 4].copy_from_slice(&count.to_le_bytes());
-    out[start + 4..start + PREFIX].copy_from_slice(&heads.to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&heads.to_le_bytes());
+    let texts_at = out.len();
     for event in events {
         out.extend_from_slice(event.raw.as_bytes());
         for text in texts(event).into_iter().flatten().filter(|text| text.place_in(&event.raw).is_none()) {
             out.extend_from_slice(text.as_bytes());
         }
     }
+    let length = u32::try_from(out.len() - texts_at).unwrap_or(u32::MAX);
+    out[start + 8..start + PREFIX].copy_from_slice(&length.to_le_bytes());
 }
 
 fn write_head(event: &Event, out: &mut Vec<u8>) {
@@ -131,20 +134,24 @@ fn write_postcard<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes);
 }
 
-/// The events in `bytes`, or what is wrong with it.
-pub fn read_events(bytes: &[u8]) -> Result<Vec<Event>, &'static str> {
+/// Reads the events of the form at the start of `bytes` and answers what follows it, or what is wrong.
+pub fn read_events<'a>(bytes: &'a [u8], events: &mut Vec<Event>) -> Result<&'a [u8], &'static str> {
     let mut prefix = Reader(bytes);
-    let (count, heads) = (prefix.u32()? as usize, prefix.u32()? as usize);
-    let (heads, texts) = prefix.0.split_at_checked(heads).ok_or("the heads are cut off")?;
+    let (count, heads, texts) = (prefix.u32()? as usize, prefix.u32()? as usize, prefix.u32()? as usize);
+    let (heads, rest) = prefix.0.split_at_checked(heads).ok_or("the heads are cut off")?;
+    let (texts, rest) = rest.split_at_checked(texts).ok_or("the texts are cut off")?;
     if count > heads.len() / LEAST_HEAD {
         return Err("it claims more events than it has room for");
     }
     let texts = Text::from(std::str::from_utf8(texts).map_err(|_| "the texts are not UTF-8")?);
     let mut texts = Texts { whole: texts, at: 0 };
     let mut heads = Reader(heads);
-    let events = (0..count).map(|_| read_head(&mut heads, &mut texts)).collect::<Result<Vec<_>, _>>()?;
-    let rest = heads.0.is_empty() && texts.at as usize == texts.whole.len();
-    if rest { Ok(events) } else { Err("there is more than its events") }
+    events.reserve(count);
+    for _ in 0..count {
+        events.push(read_head(&mut heads, &mut texts)?);
+    }
+    let complete = heads.0.is_empty() && texts.at as usize == texts.whole.len();
+    if complete { Ok(rest) } else { Err("there is more than its events") }
 }
 
 fn read_head(head: &mut Reader<'_>, texts: &mut Texts) -> Result<Event, &'static str> {
@@ -278,9 +285,10 @@ impl Judged {
 }
 
 fn one_event(bytes: &[u8]) -> Result<Event, &'static str> {
-    let mut events = read_events(bytes)?;
+    let mut events = Vec::new();
+    let rest = read_events(bytes, &mut events)?;
     let event = events.pop().ok_or("it holds no event")?;
-    if events.is_empty() { Ok(event) } else { Err("it holds more than one event") }
+    if events.is_empty() && rest.is_empty() { Ok(event) } else { Err("it holds more than one event") }
 }
 
 impl Serialize for Event {
@@ -322,6 +330,12 @@ mod tests {
         event
     }
 
+    fn read_all(bytes: &[u8]) -> Result<Vec<Event>, &'static str> {
+        let mut events = Vec::new();
+        let rest = read_events(bytes, &mut events)?;
+        if rest.is_empty() { Ok(events) } else { Err("more follows") }
+    }
+
     /// An event with parts of what arrived.
     fn parted() -> Event {
         let mut event = event_of("<13>sw1 sshd: a rather long message about an ünterface that went down");
@@ -356,7 +370,7 @@ mod tests {
         let events = [parted(), full(), event_of(""), parted()];
         let mut bytes = b"before".to_vec();
         write_events(events.iter(), &mut bytes);
-        let back = read_events(&bytes[6..]).expect("readable");
+        let back = read_all(&bytes[6..]).expect("readable");
         assert_eq!(back, events);
         assert!(back[0].message.place_in(&back[0].raw).is_some());
         let alone = postcard::to_stdvec(&events[0]).expect("encodes");
@@ -371,7 +385,7 @@ mod tests {
     fn no_events_are_a_form_too() {
         let mut bytes = Vec::new();
         write_events([].iter(), &mut bytes);
-        assert_eq!(read_events(&bytes), Ok(Vec::new()));
+        assert_eq!(read_all(&bytes), Ok(Vec::new()));
     }
 
     #[test]
@@ -379,15 +393,15 @@ mod tests {
         let mut bytes = Vec::new();
         write_events([parted(), full()].iter(), &mut bytes);
         for length in 0..bytes.len() {
-            assert!(read_events(&bytes[..length]).is_err(), "cut at {length}");
+            assert!(read_all(&bytes[..length]).is_err(), "cut at {length}");
         }
-        assert!(read_events(&[&bytes[..], b"x"].concat()).is_err());
+        assert!(read_all(&[&bytes[..], b"x"].concat()).is_err());
         let mut refused = 0;
         for at in 0..bytes.len() {
             for value in [0, 1, 2, 6, 0x7f, 0x80, 0xff] {
                 let mut damaged = bytes.clone();
                 damaged[at] = value;
-                refused += usize::from(read_events(&damaged).is_err());
+                refused += usize::from(read_all(&damaged).is_err());
             }
         }
         assert!(refused > bytes.len());

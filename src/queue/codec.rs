@@ -28,13 +28,22 @@ pub struct Undecodable {
     pub payload: Vec<u8>,
 }
 
-/// What a queue can hold, and how some of it lie in a record.
+/// What a queue can hold, and how some of it lie in a record. Forms may be put one after the other in one record.
 pub trait Item: Sized + Send {
     /// Appends the form of `items` to `out`.
     fn write(items: &[Self], out: &mut Vec<u8>) -> Result<(), String>;
 
-    /// The items in `bytes`, or what is wrong with it.
-    fn read(bytes: &[u8]) -> Result<Vec<Self>, String>;
+    /// The items of the first form in `bytes` and what follows it, or what is wrong.
+    fn read<'a>(bytes: &'a [u8], items: &mut Vec<Self>) -> Result<&'a [u8], String>;
+}
+
+/// Some items as [`Item::write`] wrote them, made by whoever brings them so that the queue's own tasks need not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
+    /// How many.
+    pub items: u32,
+    /// Their bytes.
+    pub bytes: Vec<u8>,
 }
 
 impl Item for Event {
@@ -43,8 +52,8 @@ impl Item for Event {
         Ok(())
     }
 
-    fn read(bytes: &[u8]) -> Result<Vec<Self>, String> {
-        read_events(bytes).map_err(str::to_owned)
+    fn read<'a>(bytes: &'a [u8], items: &mut Vec<Self>) -> Result<&'a [u8], String> {
+        read_events(bytes, items).map_err(str::to_owned)
     }
 }
 
@@ -53,8 +62,8 @@ impl Item for Alert {
         write_postcard(items, out)
     }
 
-    fn read(bytes: &[u8]) -> Result<Vec<Self>, String> {
-        read_postcard(bytes)
+    fn read<'a>(bytes: &'a [u8], items: &mut Vec<Self>) -> Result<&'a [u8], String> {
+        read_postcard(bytes, items)
     }
 }
 
@@ -63,8 +72,8 @@ impl Item for DeadLetter {
         write_postcard(items, out)
     }
 
-    fn read(bytes: &[u8]) -> Result<Vec<Self>, String> {
-        read_postcard(bytes)
+    fn read<'a>(bytes: &'a [u8], items: &mut Vec<Self>) -> Result<&'a [u8], String> {
+        read_postcard(bytes, items)
     }
 }
 
@@ -73,8 +82,10 @@ fn write_postcard<T: Serialize>(items: &[T], out: &mut Vec<u8>) -> Result<(), St
     Ok(())
 }
 
-fn read_postcard<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, String> {
-    postcard::from_bytes(bytes).map_err(|error| error.to_string())
+fn read_postcard<'a, T: DeserializeOwned>(bytes: &'a [u8], items: &mut Vec<T>) -> Result<&'a [u8], String> {
+    let (mut read, rest) = postcard::take_from_bytes::<Vec<T>>(bytes).map_err(|error| error.to_string())?;
+    items.append(&mut read);
+    Ok(rest)
 }
 
 /// Buffers that are used again from record to record: large ones are costly to get from the system each time.
@@ -101,6 +112,18 @@ impl Scratch {
 pub(super) fn encode_with<T: Item>(items: &[T], scratch: &mut Scratch) -> Result<Vec<u8>, String> {
     scratch.plain.clear();
     T::write(items, &mut scratch.plain)?;
+    pack(scratch)
+}
+
+/// Encodes forms as one payload.
+pub(super) fn encode_forms(forms: &[Form], scratch: &mut Scratch) -> Result<Vec<u8>, String> {
+    scratch.plain.clear();
+    forms.iter().for_each(|form| scratch.plain.extend_from_slice(&form.bytes));
+    pack(scratch)
+}
+
+/// The payload of what is in the scratch.
+fn pack(scratch: &mut Scratch) -> Result<Vec<u8>, String> {
     let plain = &scratch.plain;
     let room = lz4_flex::block::get_maximum_output_size(plain.len());
     if scratch.packed.len() < room {
@@ -146,7 +169,12 @@ fn try_decode<T: Item>(payload: &[u8], scratch: &mut Scratch) -> Result<Vec<T>, 
     }
     let plain = &mut scratch.plain[..size];
     let length = lz4_flex::block::decompress_into(block, plain).map_err(|error| error.to_string())?;
-    T::read(&plain[..length])
+    let mut rest = &plain[..length];
+    let mut items = Vec::new();
+    while !rest.is_empty() {
+        rest = T::read(rest, &mut items)?;
+    }
+    Ok(items)
 }
 
 #[cfg(test)]
@@ -158,8 +186,8 @@ mod tests {
             write_postcard(items, out)
         }
 
-        fn read(bytes: &[u8]) -> Result<Vec<Self>, String> {
-            read_postcard(bytes)
+        fn read<'a>(bytes: &'a [u8], items: &mut Vec<Self>) -> Result<&'a [u8], String> {
+            read_postcard(bytes, items)
         }
     }
 

@@ -29,7 +29,7 @@ pub mod sled;
 mod typed;
 
 pub use backend::{Backend, Depth, Lease, QueueError, Record, Seq};
-pub use codec::{Item, Undecodable, decode_items};
+pub use codec::{Form, Item, Undecodable, decode_items};
 pub use fault::{Fault, FaultKind};
 pub use memory::MemoryBackend;
 pub use options::QueueOptions;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::backend::{Backend, Depth, QueueError, Record, Seq};
-use super::codec::{Item, Scratch, Undecodable, decode_with, encode_with};
+use super::codec::{Form, Item, Scratch, Undecodable, decode_with, encode_forms, encode_with};
 use super::fault::Fault;
 
 /// How items are laid into records.
@@ -28,6 +28,9 @@ pub struct Queue<T> {
     scratches: Arc<Mutex<Vec<Scratch>>>,
     items: PhantomData<fn() -> T>,
 }
+
+/// Bytes of forms in one record, at most: below the limit of a record even if nothing compresses.
+const RECORD_BYTES: usize = Record::MAX_BYTES - (16 << 10);
 
 /// Scratch buffers kept by a queue, at most.
 const SCRATCHES: usize = 4;
@@ -99,24 +102,50 @@ impl<T: Item> Queue<T> {
         if records.is_empty() { Ok(()) } else { self.backend.append(records).await }
     }
 
+    /// Stores items that were written already, in order; returns when they are on stable storage. All of them or none.
+    /// Forms are put together in records of up to [`RECORD_BYTES`]; one that is larger has a record of its own.
+    pub async fn append_forms(&self, forms: &[Form]) -> Result<(), QueueError> {
+        let mut records = Vec::new();
+        let mut rest = forms;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |form: &&Form| {
+                bytes += form.bytes.len();
+                bytes <= RECORD_BYTES
+            };
+            let (some, more) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            let payload = self.with_scratch(|scratch| encode_forms(some, scratch));
+            let payload = payload.map_err(|error| self.cannot_encode(&error))?;
+            if payload.len() > Record::MAX_BYTES {
+                return Err(self.too_large(payload.len()));
+            }
+            records.push(Record { items: some.iter().map(|form| form.items).sum(), payload });
+            rest = more;
+        }
+        if records.is_empty() { Ok(()) } else { self.backend.append(records).await }
+    }
+
+    fn cannot_encode(&self, why: &str) -> QueueError {
+        QueueError::Storage { queue: self.name.to_string(), why: format!("cannot encode: {why}") }
+    }
+
+    fn too_large(&self, bytes: usize) -> QueueError {
+        QueueError::TooLarge { queue: self.name.to_string(), bytes, limit: Record::MAX_BYTES }
+    }
+
     /// Encodes `items` as one record, or as two halves when one would be too large.
     fn encode(&self, items: &[T], records: &mut Vec<Record>) -> Result<(), QueueError> {
         if items.is_empty() {
             return Ok(());
         }
-        let payload = self.with_scratch(|scratch| encode_with(items, scratch)).map_err(|error| {
-            QueueError::Storage { queue: self.name.to_string(), why: format!("cannot encode: {error}") }
-        })?;
+        let payload = self.with_scratch(|scratch| encode_with(items, scratch));
+        let payload = payload.map_err(|error| self.cannot_encode(&error))?;
         if payload.len() <= Record::MAX_BYTES {
             records.push(Record { items: u32::try_from(items.len()).unwrap_or(u32::MAX), payload });
             return Ok(());
         }
         if items.len() == 1 {
-            return Err(QueueError::TooLarge {
-                queue: self.name.to_string(),
-                bytes: payload.len(),
-                limit: Record::MAX_BYTES,
-            });
+            return Err(self.too_large(payload.len()));
         }
         let (left, right) = items.split_at(items.len() / 2);
         self.encode(left, records)?;

@@ -78,7 +78,7 @@ impl<'a> Cursor<'a> {
     /// The text up to the next blank or the end, without moving.
     pub(super) fn word(&self) -> &'a str {
         let rest = self.rest();
-        let end = rest.bytes().position(is_blank).unwrap_or(rest.len());
+        let end = memchr::memchr2(b' ', b'\t', rest.as_bytes()).unwrap_or(rest.len());
         rest.get(..end).unwrap_or("")
     }
 

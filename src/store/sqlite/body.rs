@@ -9,6 +9,8 @@ use crate::model::Judged;
 const PLAIN: u8 = 3;
 /// Format byte: length (u32, little endian), then an lz4 block of the same.
 const LZ4: u8 = 4;
+/// Bytes of a row from which on it is compressed: traps and JSON with many members.
+const WORTH_PACKING: usize = 1 << 10;
 /// Largest event accepted when reading, so that a damaged length cannot ask for all memory.
 const MAX_DECODED: usize = 64 << 20;
 
@@ -24,11 +26,15 @@ impl Encoder {
         Self { plain: Vec::new(), packed: Vec::new(), table: CompressTable::default() }
     }
 
-    /// The body of one row, valid until the next call.
+    /// The body of one row, valid until the next call. Short rows stay as they are: what they hold does not repeat, and
+    /// the compressor's table alone costs more than the rest of the row.
     pub(super) fn encode(&mut self, judged: &Judged) -> Result<&[u8], String> {
         self.plain.clear();
         self.plain.push(PLAIN);
         judged.write(&mut self.plain);
+        if self.plain.len() < WORTH_PACKING {
+            return Ok(&self.plain);
+        }
         let plain = &self.plain[1..];
         self.packed.resize(5 + get_maximum_output_size(plain.len()), 0);
         self.packed[0] = LZ4;

@@ -1,6 +1,5 @@
 //! The counters of unhandled events in memory: pure, no I/O, no clock. A change can be taken back until it is committed.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
@@ -61,8 +60,6 @@ pub(super) type Touched = HashMap<u64, Option<Tally>>;
 pub(super) struct Counters {
     by_key: HashMap<Arc<str>, u64>,
     by_number: HashMap<u64, Counter>,
-    /// Numbers in the order in which they were seen last.
-    by_age: BTreeMap<u64, u64>,
     next_number: u64,
     next_tick: u64,
     /// Numbers given up since the last checkpoint.
@@ -136,7 +133,6 @@ impl Counters {
         };
         self.by_key.insert(Arc::clone(&key), number);
         let tick = self.tick();
-        self.by_age.insert(tick, number);
         self.by_number.insert(number, Counter { key, tally, sample, tick, dirty: true });
         self.next_number = self.next_number.max(number.saturating_add(1));
     }
@@ -165,10 +161,18 @@ impl Counters {
         }
     }
 
-    /// Forgets the counters seen longest ago until no more than `most` are left.
+    /// Forgets the counters seen longest ago once there are more than `most`; some more than necessary, because finding
+    /// them goes through all.
     pub(super) fn shrink(&mut self, most: usize) {
-        while self.by_number.len() > most.max(1) {
-            let Some((_, number)) = self.by_age.pop_first() else { return };
+        let most = most.max(1);
+        if self.by_number.len() <= most {
+            return;
+        }
+        let surplus = self.by_number.len() - most + most / 16;
+        let mut by_age: Vec<(u64, u64)> =
+            self.by_number.iter().map(|(number, counter)| (counter.tick, *number)).collect();
+        by_age.select_nth_unstable(surplus - 1);
+        for (_, number) in by_age.drain(..surplus) {
             self.remove(number);
             self.forgotten.push(number);
         }
@@ -230,7 +234,6 @@ impl Counters {
     fn remove(&mut self, number: u64) {
         if let Some(counter) = self.by_number.remove(&number) {
             self.by_key.remove(&counter.key);
-            self.by_age.remove(&counter.tick);
         }
     }
 
@@ -251,9 +254,7 @@ impl Counters {
     fn move_to_front(&mut self, number: u64) {
         let tick = self.tick();
         if let Some(counter) = self.by_number.get_mut(&number) {
-            self.by_age.remove(&counter.tick);
             counter.tick = tick;
-            self.by_age.insert(tick, number);
         }
     }
 
