@@ -11,7 +11,7 @@ use super::{Actor, Admin, AdminError};
 use crate::model::{
     Environment, Event, EventId, Oid, Protocol, Rule, RuleDraft, RuleId, Severity, Source, Trap, host_key,
 };
-use crate::rules::{Explanation, RuleSet, check_draft};
+use crate::rules::{Explanation, RuleSet, Scratch, check_draft};
 
 /// Most rules made by one request: a large site's whole rule set.
 const MAX_NEW_RULES: usize = 10_000;
@@ -190,7 +190,7 @@ impl Compiled {
         });
         explained.truncate(MAX_EXPLAINED);
         TestOutcome {
-            winner: self.rules.judge(event).cloned(),
+            winner: self.rules.judge(event, &mut Scratch::default()).cloned(),
             environment,
             host_team: self.teams.get(&host).cloned(),
             explained: explained.into_iter().map(|(_, told)| told).collect(),

@@ -243,7 +243,7 @@ mod tests {
     use super::*;
     use crate::alerter::fixtures::{NOW, event, rule};
     use crate::queue::Undecodable;
-    use crate::rules::{RuleSet, Ruling};
+    use crate::rules::{RuleSet, Ruling, Scratch};
 
     fn ruling() -> Ruling {
         let (rules, _) = RuleSet::compile(&[rule(1, "down", "Page_only"), rule(2, "up", "Ignore")]);
@@ -256,7 +256,7 @@ mod tests {
 
     fn judged(records: Vec<Leased<Event>>) -> Judgement {
         let ruling = ruling();
-        judge(records, &|event| ruling.decide(event), 3, NOW)
+        judge(records, &|event| ruling.decide(event, &mut Scratch::default()), 3, NOW)
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
                 tries.set(tries.get() + 1);
                 panic!("cannot bear it");
             }
-            ruling().decide(event)
+            ruling().decide(event, &mut Scratch::default())
         };
         let poison = event("a", "poison");
         let events = vec![event("a", "down"), poison.clone(), event("a", "down")];

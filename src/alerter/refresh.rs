@@ -152,6 +152,7 @@ mod tests {
     use crate::alerter::fixtures::{event, rule};
     use crate::live::live;
     use crate::model::{Environment, Rule, RuleDraft, RuleId, Team};
+    use crate::rules::Scratch;
     use crate::store::{Change, DevHost, DeviceTeam};
 
     /// A rule book in memory whose storage can be made to fail. Nothing but reading is asked of it.
@@ -261,7 +262,9 @@ mod tests {
         };
         let (reload, stop) = (Arc::clone(&parts.reload), CancellationToken::new());
         let task = refresh(parts, stop.clone());
-        let matches = |ruling: &Live<Ruling>| ruling.get().rules.judge(&event("sw1", "link down")).is_some();
+        let matches = |ruling: &Live<Ruling>| {
+            ruling.get().rules.judge(&event("sw1", "link down"), &mut Scratch::default()).is_some()
+        };
         ruling.changed().await;
         assert!(!matches(&ruling));
         book.set(vec![rule(1, "down", "Page_only")]);

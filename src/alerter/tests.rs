@@ -13,7 +13,7 @@ use super::fixtures::{NOW, event, rule};
 use super::*;
 use crate::model::{DeliveryNote, EventId, RuleId, Team};
 use crate::queue::{MemoryBackend, Record};
-use crate::rules::RuleSet;
+use crate::rules::{RuleSet, Scratch};
 use crate::store::{
     EventPage, EventQuery, Overrun, Sighting, StoreError, StoreResult, UnhandledEvents, UnhandledPolicy,
 };
@@ -280,7 +280,7 @@ async fn beyond_the_shed_threshold_alerts_become_dead_letters_if_the_mode_is_dlq
         Settings { queue_warn_threshold: 1, queue_shed_threshold: 1, shed_mode: ShedMode::Dlq, ..Settings::default() };
     let house = House::new(settings);
     let first = event("sw1", "link down");
-    let judged = Judged { decision: house.parts.ruling.get().decide(&first), event: first };
+    let judged = Judged { decision: house.parts.ruling.get().decide(&first, &mut Scratch::default()), event: first };
     house.outbox.append(&[route::alert(&judged).expect("an alert")]).await.expect("room");
     house.append(&[event("sw1", "power down")]).await;
     house.run_dry().await;

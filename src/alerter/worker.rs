@@ -8,6 +8,7 @@
 //! collects attempts. After [`MAX_CRASHES`] it is taken apart into records of one event each; after as many more, alone
 //! again, the guilty event becomes a dead letter. Nobody else's event is ever given up.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use super::pressure::{Level, Pressure};
 use super::{AlerterParts, Settings, ShedMode};
 use crate::model::Event;
 use crate::queue::{Leased, Queue, QueueError, Seq};
+use crate::rules::Scratch;
 use crate::telemetry::metrics::{ALERTER_BACKPRESSURE, ALERTER_SHED};
 
 /// Records leased at once: up to 16,000 events, the size of audit transaction at which SQLite is quickest.
@@ -137,7 +139,8 @@ impl Worker {
         let (now, max_retries) = (self.parts.clock.now(), settings.max_retries);
         let judging = Arc::clone(&ruling);
         let judged = tokio::task::spawn_blocking(move || {
-            judge(records, &|event: &Event| judging.decide(event), max_retries, now)
+            let scratch = RefCell::new(Scratch::default());
+            judge(records, &|event: &Event| judging.decide(event, &mut scratch.borrow_mut()), max_retries, now)
         });
         match judged.await {
             Ok(judgement) => Some(Work { judgement, ruling, shed, started }),

@@ -1,22 +1,17 @@
 //! From rules as people write them to rules that can be compared with events.
 //!
-//! Every regular expression is bounded when it is compiled, so that no rule can take the memory or the time of the
-//! others; matching is linear in the message for every expression (no backtracking).
+//! Every rule is bounded when it is compiled, and so are all of them together, so that no rule can take the memory or
+//! the time of the others. What goes over is left out and named; the others serve.
 
-use regex::{Regex, RegexBuilder};
-use regex_syntax::ParserBuilder;
-use regex_syntax::hir::Hir;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use super::expression::{Expression, Kept, parse};
 use super::fold::fold_text;
+use super::index::{Index, Posting};
 use super::literal;
-use crate::model::{Condition, InvalidRule, Oid, Rule, RuleDraft, RuleId};
-
-/// Bytes that one compiled expression may take. `\w{1000}` with Unicode needs more and is refused.
-const REGEX_BYTES: usize = 1 << 20;
-/// Bytes of states that one expression may keep while it runs; beyond, it forgets and builds them anew.
-const REGEX_CACHE_BYTES: usize = 2 << 20;
-/// Groups within groups; the parser recurses.
-const REGEX_NESTING: u32 = 50;
+use super::rarity::{Rarity, Sample};
+use crate::model::{Condition, InvalidRule, MatchType, Oid, Rule, RuleDraft, RuleId};
 
 /// A rule that is left out because it cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,27 +28,54 @@ pub fn check_draft(draft: &RuleDraft) -> Result<(), InvalidRule> {
     draft.validate()?;
     for condition in draft.conditions() {
         if let Condition::Regex(pattern) = condition {
-            compile_regex(&pattern).map_err(|why| InvalidRule::new("match_string", why))?;
+            let hir = parse(&pattern).map_err(|why| InvalidRule::new("match_string", why))?;
+            Expression::new(&hir, &Kept::default()).map_err(|why| InvalidRule::new("match_string", why))?;
         }
     }
     Ok(())
+}
+
+/// What all rules may take together; the rules that matter least are left out first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Active rules.
+    pub(super) rules: usize,
+    /// Bytes of texts to find.
+    pub(super) text_bytes: usize,
+    /// Bytes of compiled expressions.
+    pub(super) regex_bytes: usize,
+}
+
+impl Limits {
+    /// Five times the rules of the largest site known, within some 150 MB at the very worst.
+    pub(super) const USUAL: Self = Self { rules: 50_000, text_bytes: 8 << 20, regex_bytes: 64 << 20 };
 }
 
 /// A rule ready for comparison; every part that is present must hold.
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) rule: Rule,
-    /// Folded text that must occur in the folded message.
-    pub(super) needle: Option<String>,
-    /// Expression that must match the message.
-    pub(super) regex: Option<Regex>,
+    pub(super) text: TextTest,
     /// Prefix of the trap's OID.
     pub(super) oid: Option<Oid>,
 }
 
+/// What is asked of the message.
+#[derive(Debug)]
+pub(super) enum TextTest {
+    /// Nothing.
+    None,
+    /// To contain the rule's text, which the index holds.
+    Indexed,
+    /// To contain this, folded.
+    Contains(Box<[u8]>),
+    /// To match.
+    Regex(Arc<Expression>),
+}
+
 /// How the candidates for a rule are found.
 #[derive(Debug)]
-pub(super) enum Entry {
+enum Entry {
     /// By one of these literals in the folded message.
     Literals(Vec<Vec<u8>>),
     /// As `Literals`, and the occurrence is all the proof that is needed apart from the severity.
@@ -64,88 +86,143 @@ pub(super) enum Entry {
     Always,
 }
 
-impl Compiled {
-    /// Compiles one rule; the error is for people.
-    pub(super) fn new(rule: &Rule) -> Result<(Self, Entry), String> {
+/// What a rule set is made of.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    /// By precedence.
+    pub(super) rules: Vec<Compiled>,
+    pub(super) index: Index,
+    /// For each OID prefix the rules that wait for it, by rank.
+    pub(super) by_oid: HashMap<Box<[u32]>, Vec<Posting>>,
+    /// Ranks of rules without a usable literal.
+    pub(super) always: Vec<u32>,
+    /// Compiled expressions by pattern, for those who compile the next set.
+    pub(super) expressions: HashMap<Box<str>, Arc<Expression>>,
+    pub(super) kept: Kept,
+}
+
+/// Compiles the active rules, with literals chosen by `sample`; expressions that `previous` has are not compiled again.
+pub(super) fn compile(rules: &[Rule], sample: &Sample, previous: &Parts, limits: Limits) -> (Parts, Vec<RuleProblem>) {
+    let mut active: Vec<&Rule> = rules.iter().filter(|rule| rule.draft.is_active).collect();
+    active.sort_by_key(|rule| (rule.draft.priority, rule.id));
+    let rarity = Rarity::new(sample);
+    let parts = Parts { kept: previous.kept.clone(), ..Parts::default() };
+    let mut compiler =
+        Compiler { parts, previous, rarity: &rarity, limits, waiting: BTreeMap::new(), text_bytes: 0, regex_bytes: 0 };
+    let mut problems = Vec::new();
+    for rule in active {
+        if let Err(why) = compiler.add(rule) {
+            problems.push(RuleProblem { rule: rule.id, why });
+        }
+    }
+    let Compiler { mut parts, waiting, .. } = compiler;
+    parts.index = Index::new(waiting, &rarity);
+    (parts, problems)
+}
+
+struct Compiler<'a> {
+    parts: Parts,
+    previous: &'a Parts,
+    rarity: &'a Rarity,
+    limits: Limits,
+    /// Ordered, so that the same rules give the same index.
+    waiting: BTreeMap<Box<[u8]>, Vec<Posting>>,
+    text_bytes: usize,
+    regex_bytes: usize,
+}
+
+impl Compiler<'_> {
+    /// Adds the next rule by precedence; the error is for people.
+    fn add(&mut self, rule: &Rule) -> Result<(), String> {
         rule.draft.validate().map_err(|error| error.to_string())?;
-        let mut compiled = Self { rule: rule.clone(), needle: None, regex: None, oid: None };
-        let mut entry = Entry::Always;
-        for condition in rule.draft.conditions() {
-            match condition {
-                Condition::Contains(text) => {
-                    let needle = fold_text(&text);
-                    entry = text_entry(&needle);
-                    compiled.needle = Some(needle);
-                }
-                Condition::Regex(pattern) => {
-                    let (regex, hir) = compile_regex(&pattern)?;
-                    entry = literal::required(&hir).map_or(Entry::Always, Entry::Literals);
-                    compiled.regex = Some(regex);
-                }
-                // Few events are traps, so the OID is the quickest way to tell that a rule does not match.
-                Condition::OidPrefix(oid) => {
-                    entry = Entry::Oid(oid.clone());
-                    compiled.oid = Some(oid);
+        if self.parts.rules.len() >= self.limits.rules {
+            return Err(format!(
+                "there are more than {} active rules; remove or deactivate those that are not needed",
+                self.limits.rules
+            ));
+        }
+        let text_bytes = self.text_bytes + rule.draft.match_string.as_ref().map_or(0, String::len);
+        if text_bytes > self.limits.text_bytes {
+            return Err(format!(
+                "the texts of all rules together take more than {} bytes; shorten or remove some",
+                self.limits.text_bytes
+            ));
+        }
+        let (compiled, entry) = self.compiled(rule)?;
+        let rank = u32::try_from(self.parts.rules.len()).map_err(|_| "there are too many rules".to_owned())?;
+        self.text_bytes = text_bytes;
+        self.enter(rank, entry, &compiled);
+        self.parts.rules.push(compiled);
+        Ok(())
+    }
+
+    fn compiled(&mut self, rule: &Rule) -> Result<(Compiled, Entry), String> {
+        let draft = &rule.draft;
+        let (mut text, mut entry) = (TextTest::None, Entry::Always);
+        match (&draft.match_string, draft.match_type) {
+            (None, _) => {}
+            (Some(pattern), MatchType::Regex) => {
+                let hir = parse(pattern)?;
+                text = TextTest::Regex(self.expression(pattern, &hir)?);
+                if draft.trap_oid.is_none() {
+                    entry = literal::required(&hir, self.rarity).map_or(Entry::Always, Entry::Literals);
                 }
             }
+            (Some(needle), _) if draft.trap_oid.is_some() => text = TextTest::Contains(fold_text(needle).into()),
+            (Some(needle), _) => {
+                text = TextTest::Indexed;
+                entry = Entry::Proof(fold_text(needle));
+            }
         }
-        Ok((compiled, entry))
+        if let Some(oid) = &draft.trap_oid {
+            // Few events are traps, so the OID is the quickest way to tell that a rule does not match.
+            entry = Entry::Oid(oid.clone());
+        }
+        Ok((Compiled { rule: rule.clone(), text, oid: draft.trap_oid.clone() }, entry))
     }
-}
 
-fn text_entry(needle: &str) -> Entry {
-    let literal = literal::shortened(needle);
-    let bytes = literal.as_bytes().to_vec();
-    if literal.len() == needle.len() { Entry::Proof(bytes) } else { Entry::Literals(vec![bytes]) }
-}
-
-/// Compiles an expression within the limits; the error tells the position of the fault in characters from 1.
-fn compile_regex(pattern: &str) -> Result<(Regex, Hir), String> {
-    let hir = ParserBuilder::new()
-        .case_insensitive(true)
-        .nest_limit(REGEX_NESTING)
-        .build()
-        .parse(pattern)
-        .map_err(|error| parse_fault(pattern, &error))?;
-    let regex = RegexBuilder::new(pattern)
-        .case_insensitive(true)
-        .nest_limit(REGEX_NESTING)
-        .size_limit(REGEX_BYTES)
-        .dfa_size_limit(REGEX_CACHE_BYTES)
-        .build()
-        .map_err(|error| build_fault(&error))?;
-    Ok((regex, hir))
-}
-
-fn parse_fault(pattern: &str, error: &regex_syntax::Error) -> String {
-    let (what, span) = match error {
-        regex_syntax::Error::Parse(error) => (error.kind().to_string(), *error.span()),
-        regex_syntax::Error::Translate(error) => (error.kind().to_string(), *error.span()),
-        other => return format!("not a regular expression: {other}"),
-    };
-    let before = pattern.get(..span.start.offset).unwrap_or(pattern);
-    let position = before.chars().count() + 1;
-    let rest: String = pattern.get(span.start.offset..).unwrap_or("").chars().take(20).collect();
-    if rest.is_empty() {
-        return format!("not a regular expression, at its end (position {position}): {what}");
+    fn expression(&mut self, pattern: &str, hir: &regex_syntax::hir::Hir) -> Result<Arc<Expression>, String> {
+        if let Some(known) = self.parts.expressions.get(pattern) {
+            return Ok(Arc::clone(known));
+        }
+        let expression = match self.previous.expressions.get(pattern) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Expression::new(hir, &self.parts.kept)?),
+        };
+        if self.regex_bytes + expression.bytes() > self.limits.regex_bytes {
+            return Err(format!(
+                "the regular expressions of all rules together would need more than {} bytes when compiled; simplify or \
+                 remove some",
+                self.limits.regex_bytes
+            ));
+        }
+        self.regex_bytes += expression.bytes();
+        self.parts.expressions.insert(pattern.into(), Arc::clone(&expression));
+        Ok(expression)
     }
-    format!("not a regular expression, at position {position} (`{rest}`): {what}")
-}
 
-fn build_fault(error: &regex::Error) -> String {
-    match error {
-        regex::Error::CompiledTooBig(limit) => format!(
-            "the regular expression would need more than {limit} bytes when compiled; use smaller repetitions, such as \
-             `[0-9]{{1,5}}` for `\\d{{1,500}}`"
-        ),
-        other => format!("not a regular expression: {other}"),
+    fn enter(&mut self, rank: u32, entry: Entry, compiled: &Compiled) {
+        let posting = |proof| Posting { rank, severity: compiled.rule.draft.syslog_severity, proof };
+        match entry {
+            Entry::Literals(literals) => {
+                for literal in literals {
+                    self.waiting.entry(literal.into()).or_default().push(posting(false));
+                }
+            }
+            Entry::Proof(needle) => self.waiting.entry(needle.into()).or_default().push(posting(true)),
+            Entry::Oid(oid) => {
+                let proof = matches!(compiled.text, TextTest::None);
+                self.parts.by_oid.entry(oid.arcs().into()).or_default().push(posting(proof));
+            }
+            Entry::Always => self.parts.always.push(rank),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Handling, MatchType, Team};
+    use crate::model::{Handling, Team};
 
     fn regex_draft(pattern: &str) -> RuleDraft {
         RuleDraft {
@@ -192,5 +269,38 @@ mod tests {
         for pattern in [r"%\w+-[0-3]-\w+:", "link (up|down)", r"\bBGP\b.*Idle", "^ÜBER", "a*"] {
             assert_eq!(check_draft(&regex_draft(pattern)), Ok(()), "{pattern}");
         }
+    }
+
+    fn check_limits(limits: Limits, expected: &[(i64, &str)]) {
+        let texts = ["first text", "second text", r"third \d+ text", r"fourth \d+ text"];
+        let rules: Vec<Rule> = (1..)
+            .zip(texts)
+            .map(|(id, text)| Rule { id: RuleId(id), draft: RuleDraft { priority: 9, ..regex_draft(text) } })
+            .collect();
+        let (parts, problems) = compile(&rules, &Sample::default(), &Parts::default(), limits);
+        assert_eq!(parts.rules.len() + problems.len(), rules.len());
+        for (problem, (rule, why)) in problems.iter().zip(expected) {
+            assert_eq!(problem.rule.0, *rule);
+            assert!(problem.why.contains(why), "{}", problem.why);
+        }
+        assert_eq!(problems.len(), expected.len());
+    }
+
+    #[test]
+    fn what_goes_over_the_limits_of_all_rules_is_named() {
+        check_limits(Limits::USUAL, &[]);
+        check_limits(Limits { rules: 2, ..Limits::USUAL }, &[(3, "more than 2 active rules"), (4, "more than 2")]);
+        check_limits(Limits { text_bytes: 40, ..Limits::USUAL }, &[(4, "more than 40 bytes")]);
+        let all = [(1, "more than 1 bytes"), (2, "compiled"), (3, "compiled"), (4, "compiled")];
+        check_limits(Limits { regex_bytes: 1, ..Limits::USUAL }, &all);
+    }
+
+    #[test]
+    fn expressions_are_compiled_once_for_all_sets() {
+        let rule = |id| Rule { id: RuleId(id), draft: regex_draft("link (up|down)") };
+        let first = compile(&[rule(1), rule(2)], &Sample::default(), &Parts::default(), Limits::USUAL).0;
+        let second = compile(&[rule(3)], &Sample::default(), &first, Limits::USUAL).0;
+        assert_eq!(first.expressions.len(), 1);
+        assert!(Arc::ptr_eq(&first.expressions["link (up|down)"], &second.expressions["link (up|down)"]));
     }
 }

@@ -1,9 +1,9 @@
 //! Why a rule does or does not match an event, for people.
 
 use super::RuleSet;
-use super::compile::Compiled;
+use super::compile::{Compiled, TextTest};
 use super::fold::fold_text;
-use super::judge::holds;
+use super::judge::text_holds;
 use crate::model::{Event, RuleId};
 
 /// One rule's answer to one event.
@@ -21,19 +21,19 @@ impl RuleSet {
     /// What each active rule says to the event, by precedence. Slow: for people only.
     pub fn explain(&self, event: &Event) -> Vec<Explanation> {
         let text = fold_text(&event.message);
-        self.rules.iter().map(|compiled| explain(compiled, event, &text)).collect()
+        self.parts.rules.iter().map(|compiled| explain(compiled, event, &text)).collect()
     }
 
     /// What one rule says to the event; `None` if it is not active or could not be compiled.
     pub fn explain_rule(&self, rule: RuleId, event: &Event) -> Option<Explanation> {
-        let compiled = self.rules.iter().find(|compiled| compiled.rule.id == rule)?;
+        let compiled = self.parts.rules.iter().find(|compiled| compiled.rule.id == rule)?;
         Some(explain(compiled, event, &fold_text(&event.message)))
     }
 }
 
-fn explain(compiled: &Compiled, event: &Event, text: &str) -> Explanation {
-    let matched = holds(compiled, event, text);
+fn explain(compiled: &Compiled, event: &Event, text: &[u8]) -> Explanation {
     let checks = checks(compiled, event, text);
+    let matched = checks.iter().all(|(held, _)| *held);
     let why = match checks.iter().find(|(held, _)| !held) {
         Some((_, why)) => why.clone(),
         None => checks.into_iter().map(|(_, why)| why).collect::<Vec<_>>().join(" and "),
@@ -42,7 +42,7 @@ fn explain(compiled: &Compiled, event: &Event, text: &str) -> Explanation {
 }
 
 /// Each condition of the rule: whether it holds, and that in words.
-fn checks(compiled: &Compiled, event: &Event, text: &str) -> Vec<(bool, String)> {
+fn checks(compiled: &Compiled, event: &Event, text: &[u8]) -> Vec<(bool, String)> {
     let draft = &compiled.rule.draft;
     let mut checks = Vec::new();
     if let Some(wanted) = draft.syslog_severity {
@@ -61,13 +61,11 @@ fn checks(compiled: &Compiled, event: &Event, text: &str) -> Vec<(bool, String)>
         });
     }
     let Some(match_string) = &draft.match_string else { return checks };
-    let (held, verbs) = match (&compiled.regex, &compiled.needle) {
-        (Some(regex), _) => (regex.is_match(&event.message), ["matches", "does not match"]),
-        (None, needle) => {
-            let held = needle.as_ref().is_none_or(|needle| text.contains(needle.as_str()));
-            (held, ["contains", "does not contain"])
-        }
+    let verbs = match compiled.text {
+        TextTest::Regex(_) => ["matches", "does not match"],
+        _ => ["contains", "does not contain"],
     };
+    let held = text_holds(compiled, event, text);
     let verb = if held { verbs[0] } else { verbs[1] };
     checks.push((held, format!("the message {verb} `{match_string}`")));
     checks

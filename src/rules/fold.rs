@@ -6,11 +6,24 @@
 //! and as `e` with an accent differ, as they do to upstream.
 
 /// The folded form of a text.
-pub(super) fn fold_text(text: &str) -> String {
+pub(super) fn fold_text(text: &str) -> Vec<u8> {
+    let mut folded = Vec::with_capacity(text.len());
+    fold_into(text, &mut folded);
+    folded
+}
+
+/// Appends the folded form of a text, which is text, too.
+pub(super) fn fold_into(text: &str, folded: &mut Vec<u8>) {
+    let start = folded.len();
     if text.is_ascii() {
-        return text.to_ascii_lowercase();
+        folded.extend_from_slice(text.as_bytes());
+        folded[start..].make_ascii_lowercase();
+        return;
     }
-    text.chars().map(fold_char).collect()
+    let mut bytes = [0; char::MAX.len_utf8()];
+    for character in text.chars() {
+        folded.extend_from_slice(fold_char(character).encode_utf8(&mut bytes).as_bytes());
+    }
 }
 
 /// The one character that stands for all characters equal to `c` apart from case.
@@ -64,7 +77,7 @@ mod tests {
     }
 
     fn check(text: &str, expected: &str) {
-        assert_eq!(fold_text(text), expected);
+        assert_eq!(String::from_utf8(fold_text(text)).as_deref(), Ok(expected));
     }
 
     #[test]

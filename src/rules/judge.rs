@@ -1,144 +1,167 @@
 //! Which rule matches: the lowest priority of those whose conditions all hold, among equals the lowest id.
 //!
 //! Rules are kept in that order, so a rule's place in the list (its *rank*) says all about its precedence.
-//! See `docs/adr/ADR-004-rule-matching.md` for measurements.
+//! See `docs/adr/ADR-008-rule-index.md` for measurements.
 
-use std::collections::{BTreeMap, HashMap};
-
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind, StartKind};
-
-use super::compile::{Compiled, Entry, RuleProblem};
-use super::fold::fold_text;
+use super::compile::{Compiled, Limits, Parts, RuleProblem, TextTest, compile};
+use super::fold::{fold_into, fold_text};
+use super::index::{self, Go, Posting};
+use super::rarity::Sample;
 use crate::model::{Event, Rule, Severity};
 
-/// Bytes of literals up to which the automaton is a table (about 200 bytes of memory for each byte of literal, and
-/// twice as fast); beyond, it is kept as a sparse one.
-const TABLE_LITERAL_BYTES: usize = 48 << 10;
-
-/// A rule to look at when its literal occurred or its OID was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Posting {
-    rank: u32,
-    /// The severity is all that remains to be compared.
-    proof: bool,
-}
+/// What running one rule's own conditions costs, counted in comparisons of a literal (some 10 ns).
+const CONFIRMING: u64 = 16;
 
 /// Rules ready to judge events; made once, then only read.
 #[derive(Debug, Default)]
 pub struct RuleSet {
-    /// By precedence.
-    pub(super) rules: Vec<Compiled>,
-    /// All literals; `None` if there are none.
-    automaton: Option<AhoCorasick>,
-    /// For each literal the rules that wait for it, by rank.
-    by_literal: Vec<Box<[Posting]>>,
-    /// For each OID prefix the rules that wait for it, by rank.
-    by_oid: HashMap<Box<[u32]>, Vec<Posting>>,
-    /// Lengths that occur among the prefixes.
+    pub(super) parts: Parts,
+    /// Lengths that occur among the OID prefixes.
     oid_lengths: Vec<usize>,
-    /// Ranks of rules without a usable literal.
-    always: Vec<u32>,
+}
+
+/// What judging needs besides the rules; used again for the next event, so that judging allocates nothing.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The message, folded and padded.
+    text: Vec<u8>,
+    /// Ranks that may match.
+    candidates: Vec<u32>,
+    /// For each literal the round in which it was last found: a message may hold one many times over.
+    found: Vec<u32>,
+    round: u32,
+    effort: Effort,
+}
+
+/// How much work looking for literals was: what the choice of literals can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Effort {
+    /// Events judged.
+    pub events: u64,
+    /// Comparisons of a literal, and 16 for each rule whose own conditions had to be tried because of one.
+    pub steps: u64,
+}
+
+impl Scratch {
+    /// The work done so far.
+    pub const fn effort(&self) -> Effort {
+        self.effort
+    }
+
+    fn begin(&mut self, message: &str, literals: usize) {
+        self.text.clear();
+        fold_into(message, &mut self.text);
+        index::pad(&mut self.text);
+        self.candidates.clear();
+        if self.found.len() < literals {
+            self.found.resize(literals, self.round);
+        }
+        self.round = self.round.wrapping_add(1);
+        if self.round == 0 {
+            self.found.fill(0);
+            self.round = 1;
+        }
+        self.effort.events += 1;
+    }
 }
 
 impl RuleSet {
-    /// Compiles the active rules. Those that cannot be compiled are told; the others serve.
+    /// Compiles the active rules without knowing the traffic. Those that cannot be compiled are told; the others serve.
     /// 10,000 rules take some tenths of a second: not for an async thread.
     pub fn compile(rules: &[Rule]) -> (Self, Vec<RuleProblem>) {
-        let mut active: Vec<&Rule> = rules.iter().filter(|rule| rule.draft.is_active).collect();
-        active.sort_by_key(|rule| (rule.draft.priority, rule.id));
-        let mut problems = Vec::new();
-        let mut builder = Builder::default();
-        for rule in active {
-            match Compiled::new(rule) {
-                Ok((compiled, entry)) => builder.add(compiled, entry),
-                Err(why) => problems.push(RuleProblem { rule: rule.id, why }),
-            }
-        }
-        (builder.build(), problems)
+        Self::default().recompile(rules, &Sample::default())
+    }
+
+    /// Compiles rules for traffic such as the sample. What rules have in common with this set is not done again.
+    pub fn recompile(&self, rules: &[Rule], sample: &Sample) -> (Self, Vec<RuleProblem>) {
+        let (parts, problems) = compile(rules, sample, &self.parts, Limits::USUAL);
+        let mut oid_lengths: Vec<usize> = parts.by_oid.keys().map(|prefix| prefix.len()).collect();
+        oid_lengths.sort_unstable();
+        oid_lengths.dedup();
+        (Self { parts, oid_lengths }, problems)
     }
 
     /// How many rules serve.
     pub fn len(&self) -> usize {
-        self.rules.len()
+        self.parts.rules.len()
     }
 
     /// Whether no rule serves.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.parts.rules.is_empty()
     }
 
     /// Rules that are compared with every event because nothing in them tells beforehand that they cannot match, such
     /// as regular expressions without four telling characters in a row. Each costs as much as hundreds of others.
     pub fn costly(&self) -> impl Iterator<Item = &Rule> {
-        self.always.iter().map(|rank| &self.at(*rank).rule)
+        self.parts.always.iter().map(|rank| &self.at(*rank).rule)
     }
 
     /// The rule that decides about the event.
-    pub fn judge(&self, event: &Event) -> Option<&Rule> {
-        let text = fold_text(&event.message);
-        let mut search = Search { rules: self, event, text: &text, best: u32::MAX, candidates: Vec::new() };
-        search.by_literals();
+    pub fn judge(&self, event: &Event, scratch: &mut Scratch) -> Option<&Rule> {
+        scratch.begin(&event.message, self.parts.index.len());
+        let mut search = Search { set: self, event, scratch, best: u32::MAX };
         search.by_oid();
+        search.by_literals();
         search.confirm();
-        self.rules.get(search.best as usize).map(|compiled| &compiled.rule)
+        let best = search.best;
+        self.parts.rules.get(best as usize).map(|compiled| &compiled.rule)
     }
 
     fn at(&self, rank: u32) -> &Compiled {
-        &self.rules[rank as usize]
+        &self.parts.rules[rank as usize]
     }
 }
 
 /// One event's way through the rules.
 struct Search<'a> {
-    rules: &'a RuleSet,
+    set: &'a RuleSet,
     event: &'a Event,
-    /// The message, folded.
-    text: &'a str,
+    scratch: &'a mut Scratch,
     /// The lowest rank known to match.
     best: u32,
-    /// Ranks that may match.
-    candidates: Vec<u32>,
 }
 
-impl<'a> Search<'a> {
-    fn by_literals(&mut self) {
-        let rules = self.rules;
-        let Some(automaton) = &rules.automaton else { return };
-        for found in automaton.find_overlapping_iter(self.text) {
-            self.look_at(&rules.by_literal[found.pattern().as_usize()]);
-        }
-    }
-
+impl Search<'_> {
     fn by_oid(&mut self) {
-        let rules = self.rules;
         let Some(trap) = &self.event.trap else { return };
         let arcs = trap.oid.arcs();
-        for length in rules.oid_lengths.iter().filter(|length| **length <= arcs.len()) {
-            if let Some(postings) = rules.by_oid.get(&arcs[..*length]) {
-                self.look_at(postings);
+        for length in self.set.oid_lengths.iter().filter(|length| **length <= arcs.len()) {
+            if let Some(postings) = self.set.parts.by_oid.get(&arcs[..*length]) {
+                look_at(postings, self.event.severity, &mut self.best, &mut self.scratch.candidates);
             }
         }
     }
 
-    fn look_at(&mut self, postings: &[Posting]) {
-        for posting in postings {
-            if posting.rank >= self.best {
-                return;
+    fn by_literals(&mut self) {
+        let (index, severity) = (&self.set.parts.index, self.event.severity);
+        let Scratch { text: padded, candidates, found, round, effort } = &mut *self.scratch;
+        let (text, best, from_oid) = (index::unpadded(padded), &mut self.best, candidates.len());
+        index.search(padded, |id, literal, at| {
+            if literal.best >= *best {
+                return Go::NextPlace;
             }
-            if !posting.proof {
-                self.candidates.push(posting.rank);
-            } else if severity_holds(self.rules.at(posting.rank), self.event.severity) {
-                self.best = posting.rank;
+            let found = &mut found[id as usize];
+            if *found != *round {
+                effort.steps += 1;
+                if index.stands(literal, text, at) {
+                    *found = *round;
+                    look_at(index.postings(literal), severity, best, candidates);
+                }
             }
-        }
+            Go::On
+        });
+        effort.steps += CONFIRMING * (candidates.len() - from_oid) as u64;
     }
 
     /// Compares the candidates, and the rules that are always candidates, by rank until one holds.
     fn confirm(&mut self) {
-        self.candidates.sort_unstable();
-        self.candidates.dedup();
-        let mut found = self.candidates.iter().copied().peekable();
-        let mut always = self.rules.always.iter().copied().peekable();
+        let Scratch { text, candidates, .. } = &mut *self.scratch;
+        candidates.sort_unstable();
+        candidates.dedup();
+        let text = index::unpadded(text);
+        let mut found = candidates.iter().copied().peekable();
+        let mut always = self.set.parts.always.iter().copied().peekable();
         loop {
             let next = match (found.peek(), always.peek()) {
                 (Some(a), Some(b)) if a < b => found.next(),
@@ -149,7 +172,7 @@ impl<'a> Search<'a> {
             if rank >= self.best {
                 return;
             }
-            if holds(self.rules.at(rank), self.event, self.text) {
+            if holds(self.set.at(rank), self.event, text) {
                 self.best = rank;
                 return;
             }
@@ -157,82 +180,39 @@ impl<'a> Search<'a> {
     }
 }
 
+/// Sorts rules that wait for what was found into proven and possible ones.
+fn look_at(postings: &[Posting], severity: Option<Severity>, best: &mut u32, candidates: &mut Vec<u32>) {
+    for posting in postings {
+        if posting.rank >= *best {
+            return;
+        }
+        if posting.severity.is_some() && posting.severity != severity {
+            continue;
+        }
+        if posting.proof {
+            *best = posting.rank;
+            return;
+        }
+        candidates.push(posting.rank);
+    }
+}
+
 /// Whether every condition of the rule holds; the cheap ones come first. `text` is the folded message.
-pub(super) fn holds(compiled: &Compiled, event: &Event, text: &str) -> bool {
-    severity_holds(compiled, event.severity)
+pub(super) fn holds(compiled: &Compiled, event: &Event, text: &[u8]) -> bool {
+    compiled.rule.draft.syslog_severity.is_none_or(|wanted| event.severity == Some(wanted))
         && compiled.oid.as_ref().is_none_or(|oid| event.trap.as_ref().is_some_and(|trap| oid.is_prefix_of(&trap.oid)))
-        && compiled
-            .needle
-            .as_ref()
-            .is_none_or(|needle| memchr::memmem::find(text.as_bytes(), needle.as_bytes()).is_some())
-        && compiled.regex.as_ref().is_none_or(|regex| regex.is_match(&event.message))
+        && text_holds(compiled, event, text)
 }
 
-fn severity_holds(compiled: &Compiled, severity: Option<Severity>) -> bool {
-    compiled.rule.draft.syslog_severity.is_none_or(|wanted| severity == Some(wanted))
-}
-
-/// Collects what a [`RuleSet`] is made of.
-#[derive(Default)]
-struct Builder {
-    rules: Vec<Compiled>,
-    /// Ordered, so that the same rules give the same automaton.
-    literals: BTreeMap<Vec<u8>, Vec<Posting>>,
-    by_oid: HashMap<Box<[u32]>, Vec<Posting>>,
-    always: Vec<u32>,
-}
-
-impl Builder {
-    /// Adds the next rule by precedence.
-    fn add(&mut self, compiled: Compiled, entry: Entry) {
-        let Ok(rank) = u32::try_from(self.rules.len()) else { return };
-        match entry {
-            Entry::Literals(literals) => {
-                for literal in literals {
-                    self.literals.entry(literal).or_default().push(Posting { rank, proof: false });
-                }
-            }
-            Entry::Proof(literal) => self.literals.entry(literal).or_default().push(Posting { rank, proof: true }),
-            Entry::Oid(oid) => {
-                let proof = compiled.needle.is_none() && compiled.regex.is_none();
-                self.by_oid.entry(oid.arcs().into()).or_default().push(Posting { rank, proof });
-            }
-            Entry::Always => self.always.push(rank),
-        }
-        self.rules.push(compiled);
+/// Whether what is asked of the message holds.
+pub(super) fn text_holds(compiled: &Compiled, event: &Event, text: &[u8]) -> bool {
+    let contains = |needle: &[u8]| memchr::memmem::find(text, needle).is_some();
+    match &compiled.text {
+        TextTest::None => true,
+        TextTest::Indexed => compiled.rule.draft.match_string.as_ref().is_none_or(|text| contains(&fold_text(text))),
+        TextTest::Contains(needle) => contains(needle),
+        TextTest::Regex(expression) => expression.is_match(&event.message),
     }
-
-    fn build(mut self) -> RuleSet {
-        let (literals, mut by_literal): (Vec<Vec<u8>>, Vec<Box<[Posting]>>) =
-            self.literals.into_iter().map(|(literal, postings)| (literal, postings.into_boxed_slice())).unzip();
-        let automaton = build_automaton(&literals);
-        if automaton.is_none() {
-            // No literals, or more than an automaton can number: comparing each rule is slow and right.
-            let ranks = by_literal.drain(..).flatten().map(|posting| posting.rank);
-            self.always.extend(ranks);
-            self.always.sort_unstable();
-            self.always.dedup();
-        }
-        let mut oid_lengths: Vec<usize> = self.by_oid.keys().map(|prefix| prefix.len()).collect();
-        oid_lengths.sort_unstable();
-        oid_lengths.dedup();
-        let (rules, by_oid, always) = (self.rules, self.by_oid, self.always);
-        RuleSet { rules, automaton, by_literal, by_oid, oid_lengths, always }
-    }
-}
-
-fn build_automaton(literals: &[Vec<u8>]) -> Option<AhoCorasick> {
-    if literals.is_empty() {
-        return None;
-    }
-    let bytes: usize = literals.iter().map(Vec::len).sum();
-    let kind = if bytes <= TABLE_LITERAL_BYTES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
-    AhoCorasick::builder()
-        .kind(Some(kind))
-        .match_kind(MatchKind::Standard)
-        .start_kind(StartKind::Unanchored)
-        .build(literals)
-        .ok()
 }
 
 #[cfg(test)]

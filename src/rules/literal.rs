@@ -1,13 +1,14 @@
-//! Literals that must occur in whatever a regular expression matches, for the automaton that finds candidates.
+//! Literals that must occur in whatever a regular expression matches, for the index that finds candidates.
 //!
 //! Pure functions over the parsed expression. A literal set is *required* if every match contains at least one of its
-//! members; the best set is the one that is rarest in the messages of devices, because each of its occurrences costs a
-//! run of the expression. All literals are folded, see [`super::fold`].
+//! members; the best set is the one that is rarest in the site's traffic ([`super::rarity`]), because each of its occurrences
+//! costs a run of the expression. All literals are folded, see [`super::fold`].
 
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Repetition};
 
 use super::fold::fold_char;
+use super::rarity::{Rarity, score};
 
 /// Literals in one set, at most: more of them are as good as none.
 const MAX_LITERALS: usize = 64;
@@ -15,126 +16,103 @@ const MAX_LITERALS: usize = 64;
 const MAX_CLASS: usize = 40;
 /// Places of an expression at which literals are looked for; an expression has at most 1,024 bytes.
 const MAX_PLACES: usize = 128;
-/// Bytes of a literal that the automaton holds, at most; what is longer is confirmed.
-pub(super) const MAX_LITERAL_BYTES: usize = 48;
+/// Bytes of a literal taken from an expression, at most.
+const MAX_LITERAL_BYTES: usize = 48;
 /// A literal with a lower score occurs in so many messages that looking for it saves nothing.
 const MIN_SCORE: u32 = 12;
 
-/// Words that messages of network devices are full of (own list): literals that are part of one of them say little.
-const COMMON_WORDS: &str = " interface changed state to down up link error failed failure warning critical connection from to for on \
- user login session port authentication accepted closed received packet neighbor process system line protocol \
- configured by console service started stopped timeout address invalid denied permit tcp udp src dst inside outside \
- ethernet gigabitethernet fastethernet tengigabitethernet vlan kernel daemon message server client request status \
- info notice debug the and has been with not is at in of root sshd session opened ";
-
 /// The required set of a parsed (case-insensitive) expression, folded; `None` if it has none that is worth looking for.
-pub(super) fn required(hir: &Hir) -> Option<Vec<Vec<u8>>> {
-    best(&folded(hir)).filter(|set| set.score >= MIN_SCORE).map(|set| set.literals)
+pub(super) fn required(hir: &Hir, rarity: &Rarity) -> Option<Vec<Vec<u8>>> {
+    Finder { rarity }.best(&folded(hir)).filter(|set| set.score >= MIN_SCORE).map(|set| set.literals)
 }
 
-/// How telling a literal is: about 4 for a rare byte, 1 for a common one, little if it is part of a common word.
-pub(super) fn score(literal: &[u8]) -> u32 {
-    let bytes: u32 = literal.iter().map(|byte| byte_score(*byte)).sum();
-    let common = memchr::memmem::find(COMMON_WORDS.as_bytes(), literal).is_some();
-    if common { bytes / 2 } else { bytes }
-}
-
-/// Rarity of a byte in syslog text, coarsely.
-const fn byte_score(byte: u8) -> u32 {
-    match byte {
-        b' ' => 1,
-        b'e' | b't' | b'a' | b'i' | b'n' | b'o' | b's' | b'r' | b'0' | b'1' | b'2' | b'.' | b':' => 2,
-        b'd' | b'c' | b'l' | b'p' | b'u' | b'f' | b'm' | b'g' | b'h' | b'3'..=b'9' | b'-' | b'/' | b',' => 3,
-        _ => 4,
-    }
-}
-
-/// The most telling part of a literal that is too long for the automaton, cut between characters.
-pub(super) fn shortened(literal: &str) -> &str {
-    if literal.len() <= MAX_LITERAL_BYTES {
-        return literal;
-    }
-    let windows = (0..=literal.len() - MAX_LITERAL_BYTES).step_by(8).map(|start| {
-        let start = literal.ceil_char_boundary(start);
-        let end = literal.floor_char_boundary((start + MAX_LITERAL_BYTES).min(literal.len()));
-        &literal[start..end]
-    });
-    windows.max_by_key(|window| score(window.as_bytes())).unwrap_or(literal)
-}
-
-/// A required set and how telling its least telling member is.
+/// A required set.
 struct Set {
     literals: Vec<Vec<u8>>,
+    /// How telling it is whatever the traffic, so that a rule is not called costly on one day and not on the next.
     score: u32,
+    /// How often one of its members is to be expected in a message.
+    expected: f64,
 }
 
-impl Set {
-    fn new(literals: Vec<Vec<u8>>) -> Option<Self> {
+/// Looks for the best set.
+struct Finder<'a> {
+    rarity: &'a Rarity,
+}
+
+impl Finder<'_> {
+    fn set(&self, literals: Vec<Vec<u8>>) -> Option<Set> {
         if literals.is_empty() || literals.len() > MAX_LITERALS {
             return None;
         }
         let worst = literals.iter().map(|literal| score(literal)).min()?;
         // Many alternatives occur more often together: each doubling takes as much as a common byte gives.
         let score = worst.saturating_sub(2 * literals.len().ilog2());
-        Some(Self { literals, score })
+        let expected = literals.iter().map(|literal| self.rarity.of(literal)).sum();
+        Some(Set { literals, score, expected })
+    }
+
+    /// The best required set of a folded expression.
+    fn best(&self, hir: &Hir) -> Option<Set> {
+        let whole = better(self.extracted(hir, ExtractKind::Prefix), self.extracted(hir, ExtractKind::Suffix));
+        let inner = match hir.kind() {
+            HirKind::Capture(capture) => self.best(&capture.sub),
+            HirKind::Repetition(repetition) if repetition.min > 0 => self.best(&repetition.sub),
+            HirKind::Concat(parts) => self.best_of_concat(parts),
+            HirKind::Alternation(branches) => self.best_of_alternation(branches),
+            _ => None,
+        };
+        better(whole, inner)
+    }
+
+    /// Every match goes through every part, so the best of any part will do, and so will literals that start at any
+    /// part.
+    fn best_of_concat(&self, parts: &[Hir]) -> Option<Set> {
+        let mut found = None;
+        for start in 0..parts.len().min(MAX_PLACES) {
+            found = better(found, self.best(&parts[start]));
+            if start > 0 {
+                let rest = Hir::concat(parts[start..].to_vec());
+                found = better(found, self.extracted(&rest, ExtractKind::Prefix));
+            }
+        }
+        found
+    }
+
+    /// Every match goes through one branch, so each must give its set.
+    fn best_of_alternation(&self, branches: &[Hir]) -> Option<Set> {
+        let mut literals = Vec::new();
+        for branch in branches {
+            literals.extend(self.best(branch)?.literals);
+            if literals.len() > MAX_LITERALS {
+                return None;
+            }
+        }
+        literals.sort();
+        literals.dedup();
+        self.set(literals)
+    }
+
+    fn extracted(&self, hir: &Hir, kind: ExtractKind) -> Option<Set> {
+        let mut extractor = Extractor::new();
+        extractor.kind(kind).limit_total(MAX_LITERALS).limit_literal_len(MAX_LITERAL_BYTES);
+        let mut sequence = extractor.extract(hir);
+        // A literal that begins with another one of the set is found wherever that one is.
+        sequence.minimize_by_preference();
+        let literals = sequence.literals()?.iter().map(|literal| literal.as_bytes().to_vec());
+        self.set(literals.collect())
     }
 }
 
+/// The set that is expected less often, among those that are worth looking for; the first one if they are equal.
 fn better(a: Option<Set>, b: Option<Set>) -> Option<Set> {
     match (a, b) {
-        (Some(a), Some(b)) => Some(if b.score > a.score { b } else { a }),
+        (Some(a), Some(b)) => {
+            let order = |set: &Set| (set.score < MIN_SCORE, set.expected);
+            Some(if order(&b) < order(&a) { b } else { a })
+        }
         (a, b) => a.or(b),
     }
-}
-
-/// The best required set of a folded expression.
-fn best(hir: &Hir) -> Option<Set> {
-    let whole = better(extracted(hir, ExtractKind::Prefix), extracted(hir, ExtractKind::Suffix));
-    let inner = match hir.kind() {
-        HirKind::Capture(capture) => best(&capture.sub),
-        HirKind::Repetition(repetition) if repetition.min > 0 => best(&repetition.sub),
-        HirKind::Concat(parts) => best_of_concat(parts),
-        HirKind::Alternation(branches) => best_of_alternation(branches),
-        _ => None,
-    };
-    better(whole, inner)
-}
-
-/// Every match goes through every part, so the best of any part will do, and so will literals that start at any part.
-fn best_of_concat(parts: &[Hir]) -> Option<Set> {
-    let mut found = None;
-    for start in 0..parts.len().min(MAX_PLACES) {
-        found = better(found, best(&parts[start]));
-        if start > 0 {
-            let rest = Hir::concat(parts[start..].to_vec());
-            found = better(found, extracted(&rest, ExtractKind::Prefix));
-        }
-    }
-    found
-}
-
-/// Every match goes through one branch, so each must give its set.
-fn best_of_alternation(branches: &[Hir]) -> Option<Set> {
-    let mut literals = Vec::new();
-    for branch in branches {
-        literals.extend(best(branch)?.literals);
-        if literals.len() > MAX_LITERALS {
-            return None;
-        }
-    }
-    literals.sort();
-    literals.dedup();
-    Set::new(literals)
-}
-
-fn extracted(hir: &Hir, kind: ExtractKind) -> Option<Set> {
-    let mut extractor = Extractor::new();
-    extractor.kind(kind).limit_total(MAX_LITERALS).limit_literal_len(MAX_LITERAL_BYTES);
-    let mut sequence = extractor.extract(hir);
-    // A literal that begins with another one of the set is found wherever that one is.
-    sequence.minimize_by_preference();
-    let literals = sequence.literals()?.iter().map(|literal| literal.as_bytes().to_vec());
-    Set::new(literals.collect())
 }
 
 /// The same expression over folded text: every string it matches, folded, is matched by the result.
@@ -188,10 +166,17 @@ fn any_character() -> Hir {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::Sample;
 
     fn check(pattern: &str, expected: Option<&[&str]>) {
+        check_with(&[], pattern, expected);
+    }
+
+    fn check_with(messages: &[&str], pattern: &str, expected: Option<&[&str]>) {
+        let mut sample = Sample::default();
+        messages.iter().for_each(|message| sample.add(message));
         let hir = regex_syntax::ParserBuilder::new().case_insensitive(true).build().parse(pattern).expect(pattern);
-        let found = required(&hir).map(|literals| {
+        let found = required(&hir, &Rarity::new(&sample)).map(|literals| {
             let mut literals: Vec<String> =
                 literals.into_iter().map(|literal| String::from_utf8(literal).expect("text")).collect();
             literals.sort();
@@ -218,11 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_between_characters_to_its_most_telling_part() {
-        let long = format!("{}ÄÖÜ qzxjkw vbnq{}", "e ".repeat(40), "é".repeat(100));
-        let part = shortened(&long);
-        assert!(part.len() <= MAX_LITERAL_BYTES);
-        assert!(part.contains('z') || part.contains('é'), "{part}");
-        assert!(long.contains(part));
+    fn of_several_literals_the_one_that_traffic_has_least_is_taken() {
+        let pattern = r"quux-error \S+ overheated \d+ zork";
+        check_with(&["QUUX-ERROR a", "quux-error b"], pattern, Some(&[" overheated "]));
+        check_with(&["x overheated x"], pattern, Some(&["quux-error "]));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::RuleSet;
+use super::{RuleSet, Scratch};
 use crate::model::{Decision, Environment, Event, Matched, Team, host_key};
 
 /// Rules and hosts in force. Replaced as a whole, so that no event is judged by half a change.
@@ -18,9 +18,9 @@ pub struct Ruling {
 
 impl Ruling {
     /// What is to be done with the event: the winning rule's handling for the host's environment, and its team.
-    pub fn decide(&self, event: &Event) -> Decision {
+    pub fn decide(&self, event: &Event, scratch: &mut Scratch) -> Decision {
         let environment = self.environment(&event.hostname);
-        let matched = self.rules.judge(event).map(|rule| Matched {
+        let matched = self.rules.judge(event, scratch).map(|rule| Matched {
             rule: rule.id,
             handling: rule.draft.handling(environment).clone(),
             team: rule.draft.team_assignment.clone(),
@@ -78,7 +78,7 @@ mod tests {
         let mut event = Event::new(EventIds::new(1).next(now), now, source);
         event.hostname = host.into();
         event.message = message.into();
-        let decision = ruling().decide(&event);
+        let decision = ruling().decide(&event, &mut Scratch::default());
         let seen = decision.matched.is_some().then(|| (decision.environment, decision.forwarded()));
         assert_eq!(seen, expected, "{host}: {message}");
     }
