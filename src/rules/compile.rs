@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::expression::{Expression, Kept, parse};
 use super::fold::fold_text;
 use super::index::{Index, Posting};
-use super::literal;
+use super::literal::{self, Required};
 use super::rarity::{Rarity, Sample};
 use crate::model::{Condition, InvalidRule, MatchType, Oid, Rule, RuleDraft, RuleId};
 
@@ -77,8 +77,8 @@ pub(super) enum TextTest {
 #[derive(Debug)]
 enum Entry {
     /// By one of these literals in the folded message.
-    Literals(Vec<Vec<u8>>),
-    /// As `Literals`, and the occurrence is all the proof that is needed apart from the severity.
+    Literals(Required),
+    /// By this literal, and the occurrence is all the proof that is needed apart from the severity.
     Proof(Vec<u8>),
     /// By the trap's OID.
     Oid(Oid),
@@ -96,6 +96,8 @@ pub(super) struct Parts {
     pub(super) by_oid: HashMap<Box<[u32]>, Vec<Posting>>,
     /// Ranks of rules without a usable literal.
     pub(super) always: Vec<u32>,
+    /// Ranks of those, and of rules whose literals say little.
+    pub(super) costly: Vec<u32>,
     /// Compiled expressions by pattern, for those who compile the next set.
     pub(super) expressions: HashMap<Box<str>, Arc<Expression>>,
     pub(super) kept: Kept,
@@ -204,7 +206,10 @@ impl Compiler<'_> {
     fn enter(&mut self, rank: u32, entry: Entry, compiled: &Compiled) {
         let posting = |proof| Posting { rank, severity: compiled.rule.draft.syslog_severity, proof };
         match entry {
-            Entry::Literals(literals) => {
+            Entry::Literals(Required { literals, telling }) => {
+                if !telling {
+                    self.parts.costly.push(rank);
+                }
                 for literal in literals {
                     self.waiting.entry(literal.into()).or_default().push(posting(false));
                 }
@@ -214,7 +219,10 @@ impl Compiler<'_> {
                 let proof = matches!(compiled.text, TextTest::None);
                 self.parts.by_oid.entry(oid.arcs().into()).or_default().push(posting(proof));
             }
-            Entry::Always => self.parts.always.push(rank),
+            Entry::Always => {
+                self.parts.always.push(rank);
+                self.parts.costly.push(rank);
+            }
         }
     }
 }

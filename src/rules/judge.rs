@@ -5,7 +5,7 @@
 
 use super::compile::{Compiled, Limits, Parts, RuleProblem, TextTest, compile};
 use super::fold::{fold_into, fold_text};
-use super::index::{self, Go, Posting};
+use super::index::{self, Posting};
 use super::rarity::Sample;
 use crate::model::{Event, Rule, Severity};
 
@@ -91,10 +91,11 @@ impl RuleSet {
         self.parts.rules.is_empty()
     }
 
-    /// Rules that are compared with every event because nothing in them tells beforehand that they cannot match, such
-    /// as regular expressions without four telling characters in a row. Each costs as much as hundreds of others.
+    /// Rules that are compared with every event, or with a great part of them, because little in them tells beforehand
+    /// that they cannot match, such as regular expressions without four telling characters in a row. Each may cost as
+    /// much as hundreds of others.
     pub fn costly(&self) -> impl Iterator<Item = &Rule> {
-        self.parts.always.iter().map(|rank| &self.at(*rank).rule)
+        self.parts.costly.iter().map(|rank| &self.at(*rank).rule)
     }
 
     /// The rule that decides about the event.
@@ -134,24 +135,17 @@ impl Search<'_> {
     }
 
     fn by_literals(&mut self) {
-        let (index, severity) = (&self.set.parts.index, self.event.severity);
+        let severity = self.event.severity;
         let Scratch { text: padded, candidates, found, round, effort } = &mut *self.scratch;
-        let (text, best, from_oid) = (index::unpadded(padded), &mut self.best, candidates.len());
-        index.search(padded, |id, literal, at| {
-            if literal.best >= *best {
-                return Go::NextPlace;
-            }
-            let found = &mut found[id as usize];
+        let from_oid = candidates.len();
+        let compared = self.set.parts.index.search(padded, &mut self.best, |literal, postings, best| {
+            let found = &mut found[literal as usize];
             if *found != *round {
-                effort.steps += 1;
-                if index.stands(literal, text, at) {
-                    *found = *round;
-                    look_at(index.postings(literal), severity, best, candidates);
-                }
+                *found = *round;
+                look_at(postings, severity, best, candidates);
             }
-            Go::On
         });
-        effort.steps += CONFIRMING * (candidates.len() - from_oid) as u64;
+        effort.steps += compared + CONFIRMING * (candidates.len() - from_oid) as u64;
     }
 
     /// Compares the candidates, and the rules that are always candidates, by rank until one holds.

@@ -18,12 +18,26 @@ const MAX_CLASS: usize = 40;
 const MAX_PLACES: usize = 128;
 /// Bytes of a literal taken from an expression, at most.
 const MAX_LITERAL_BYTES: usize = 48;
-/// A literal with a lower score occurs in so many messages that looking for it saves nothing.
+/// A literal with a lower score may occur in so many messages that looking for it saves little.
 const MIN_SCORE: u32 = 12;
+/// Looking for such a literal nevertheless costs next to nothing if it is as long as this.
+const MIN_LITERAL_BYTES: usize = 4;
 
-/// The required set of a parsed (case-insensitive) expression, folded; `None` if it has none that is worth looking for.
-pub(super) fn required(hir: &Hir, rarity: &Rarity) -> Option<Vec<Vec<u8>>> {
-    Finder { rarity }.best(&folded(hir)).filter(|set| set.score >= MIN_SCORE).map(|set| set.literals)
+/// A set without which an expression cannot match.
+#[derive(Debug)]
+pub(super) struct Required {
+    /// Folded.
+    pub(super) literals: Vec<Vec<u8>>,
+    /// Whether it is rare enough for the expression not to be tried all the time.
+    pub(super) telling: bool,
+}
+
+/// The required set of a parsed (case-insensitive) expression; `None` if it has none that is worth looking for.
+pub(super) fn required(hir: &Hir, rarity: &Rarity) -> Option<Required> {
+    let set = Finder { rarity }.best(&folded(hir))?;
+    let telling = set.score >= MIN_SCORE;
+    let long = set.literals.iter().all(|literal| literal.len() >= MIN_LITERAL_BYTES);
+    (telling || long).then_some(Required { literals: set.literals, telling })
 }
 
 /// A required set.
@@ -176,9 +190,9 @@ mod tests {
         let mut sample = Sample::default();
         messages.iter().for_each(|message| sample.add(message));
         let hir = regex_syntax::ParserBuilder::new().case_insensitive(true).build().parse(pattern).expect(pattern);
-        let found = required(&hir, &Rarity::new(&sample)).map(|literals| {
+        let found = required(&hir, &Rarity::new(&sample)).filter(|required| required.telling).map(|required| {
             let mut literals: Vec<String> =
-                literals.into_iter().map(|literal| String::from_utf8(literal).expect("text")).collect();
+                required.literals.into_iter().map(|literal| String::from_utf8(literal).expect("text")).collect();
             literals.sort();
             literals
         });

@@ -3,7 +3,7 @@
 //!
 //! It only decides where to look for a rule, never whether the rule matches. It lives as long as rules are compiled.
 
-use super::window::{self, WIDTHS};
+use super::window::{self, CLASSES, Class};
 
 /// Words that messages of network devices are full of (own list): literals that are part of one of them say little.
 const COMMON_WORDS: &str = " interface changed state to down up link error failed failure warning critical connection from to for on \
@@ -12,12 +12,13 @@ const COMMON_WORDS: &str = " interface changed state to down up link error faile
  ethernet gigabitethernet fastethernet tengigabitethernet vlan kernel daemon message server client request status \
  info notice debug the and has been with not is at in of root sshd session opened ";
 
-/// Windows sharing their place with as many others cost twice as much as one of its own: the rules behind it are all
-/// compared whenever it occurs, which may be in a storm that the sample has not seen.
-const SHARED: f64 = 8.0;
+/// A window that so many other literals have, too, costs twice as much as one of its own: more than one of them may have
+/// to be compared whenever it occurs, which may be in a storm that the sample has not seen.
+const SHARED: f64 = 32.0;
 
-/// Shorter literals are worth looking for only if their bytes are rare, which counting does not change.
-const NARROWEST_COUNTED: usize = 4;
+/// Widths whose windows are counted in the sample. Shorter literals are worth looking for only if their bytes are rare,
+/// which counting does not change.
+const COUNTED: [usize; 2] = [8, 4];
 
 /// How telling a literal is: about 4 for a rare byte, 1 for a common one, half if it is part of a common word.
 pub(super) fn score(literal: &[u8]) -> u32 {
@@ -104,77 +105,79 @@ fn short_hash(window: u64) -> u32 {
 /// What is known about the traffic.
 #[derive(Debug)]
 pub(super) struct Rarity {
-    /// By place in [`WIDTHS`]; nothing without a sample, and for widths too narrow for counting to tell anything.
-    seen: [Option<Counts>; WIDTHS.len()],
-    common: [Counts; WIDTHS.len()],
+    /// For each of the [`COUNTED`] widths; nothing without a sample.
+    seen: Option<[Counts; COUNTED.len()]>,
     messages: f64,
 }
 
 impl Rarity {
     pub(super) fn new(sample: &Sample) -> Self {
-        let windows = |width: usize| Counts::of(window::of(&sample.text, width));
-        Self {
-            seen: WIDTHS.map(|width| (!sample.is_empty() && width >= NARROWEST_COUNTED).then(|| windows(width))),
-            common: WIDTHS.map(|width| Counts::of(window::of(COMMON_WORDS.as_bytes(), width))),
-            messages: f64::from(sample.messages.max(1)),
-        }
+        let counts = || COUNTED.map(|width| Counts::of(window::of(&sample.text, width)));
+        Self { seen: (!sample.is_empty()).then(counts), messages: f64::from(sample.messages.max(1)) }
     }
 
     /// How often the literal is to be expected in a message.
     pub(super) fn of(&self, literal: &[u8]) -> f64 {
-        let class = window::class(literal.len());
-        let Some(seen) = class.and_then(|class| self.seen[class].as_ref()) else { return expected(score(literal)) };
-        let width = class.map_or(1, |class| WIDTHS[class]);
+        let expected = expected(score(literal));
+        let width = COUNTED.into_iter().find(|width| *width <= literal.len());
+        let Some((width, seen)) = width.and_then(|width| Some((width, self.seen(width)?))) else { return expected };
         // It does not occur more often than the rarest of its windows does.
         let most = window::of(literal, width).map(|window| seen.get(window)).min().unwrap_or(0);
-        (most as f64 + expected(score(literal))) / self.messages
+        (most as f64 + expected) / self.messages
     }
 
-    /// What it costs to look for a window that waits for `shared` other literals, too.
-    fn cost(&self, class: usize, window: u64, bytes: &[u8], shared: usize) -> f64 {
-        let bytes: u32 = bytes.iter().map(|byte| byte_score(*byte)).sum();
-        let score = if self.common[class].get(window) > 0 { bytes / 2 } else { bytes };
-        let seen = self.seen[class].as_ref().map_or(0, |seen| seen.get(window));
-        (seen as f64 + expected(score)) * (1.0 + shared as f64 / SHARED)
+    fn seen(&self, width: usize) -> Option<&Counts> {
+        let place = COUNTED.iter().position(|counted| *counted == width)?;
+        self.seen.as_ref().map(|seen| &seen[place])
     }
 }
 
-/// The windows of all literals of one class, to choose those that few of them share.
+/// Chooses the windows of all literals of one class, so that those few are taken that occur and are shared least.
 #[derive(Debug)]
 pub(super) struct Choice<'a> {
     rarity: &'a Rarity,
-    class: usize,
+    class: Class,
+    common: Counts,
     shared: Counts,
 }
 
-/// Places of a literal at which its window may be, at most.
+/// Places of a literal at which its windows may begin, at most.
 const MAX_PLACES: usize = 64;
-
-fn places(literal: &[u8], width: usize) -> &[u8] {
-    &literal[..literal.len().min(MAX_PLACES + width - 1)]
-}
 
 impl<'a> Choice<'a> {
     pub(super) fn new<'t>(rarity: &'a Rarity, class: usize, literals: impl Iterator<Item = &'t [u8]>) -> Self {
-        let width = WIDTHS[class];
-        let shared = Counts::of(literals.flat_map(|literal| window::of(places(literal, width), width)));
-        Self { rarity, class, shared }
+        let class = CLASSES[class];
+        let windows = literals.flat_map(|literal| window::of(considered(literal, class), class.width));
+        let common = Counts::of(window::of(COMMON_WORDS.as_bytes(), class.width));
+        Self { rarity, class, common, shared: Counts::of(windows) }
     }
 
-    /// Where in the literal the window begins that is best to be looked for.
-    pub(super) fn place(&self, literal: &[u8]) -> usize {
-        let width = WIDTHS[self.class];
-        let literal = places(literal, width);
-        let mut best = (0, f64::INFINITY);
-        for (place, window) in window::of(literal, width).enumerate() {
-            let shared = self.shared.get(window).saturating_sub(1);
-            let cost = self.rarity.cost(self.class, window, &literal[place..place + width], shared);
-            if cost < best.1 {
-                best = (place, cost);
-            }
-        }
-        best.0
+    /// Where in the literal the windows begin that are best to be waited for: one for each remainder of the place by the
+    /// stride.
+    pub(super) fn places(&self, literal: &[u8]) -> impl Iterator<Item = usize> {
+        let literal = considered(literal, self.class);
+        let windows = window::of(literal, self.class.width).zip(literal.windows(self.class.width));
+        let costs: Vec<f64> = windows.map(|(window, bytes)| self.cost(window, bytes)).collect();
+        let stride = self.class.stride;
+        (0..stride).filter_map(move |first| {
+            let places = (first..costs.len()).step_by(stride);
+            places.min_by(|a, b| costs[*a].total_cmp(&costs[*b]))
+        })
     }
+
+    /// What it costs to wait for a window.
+    fn cost(&self, window: u64, bytes: &[u8]) -> f64 {
+        let bytes: u32 = bytes.iter().map(|byte| byte_score(*byte)).sum();
+        let score = if self.common.get(window) > 0 { bytes / 2 } else { bytes };
+        let seen = self.rarity.seen(self.class.width).map_or(0, |seen| seen.get(window));
+        let others = self.shared.get(window).saturating_sub(1);
+        (seen as f64 + expected(score)) * (1.0 + others as f64 / SHARED)
+    }
+}
+
+/// The part of a literal in which its windows may be.
+fn considered(literal: &[u8], class: Class) -> &[u8] {
+    &literal[..literal.len().min(MAX_PLACES + class.span() - 1)]
 }
 
 #[cfg(test)]
@@ -187,35 +190,34 @@ mod tests {
         sample
     }
 
-    fn check(messages: &[&str], literals: &[&str], expected: &[&str]) {
+    /// The windows chosen for the first of several literals, in order of their places.
+    fn check(messages: &[&str], literals: &[&str], expected: [&str; 4]) {
         let rarity = Rarity::new(&sample(messages));
-        let literals: Vec<&[u8]> = literals.iter().map(|literal| literal.as_bytes()).collect();
-        let choice = Choice::new(&rarity, window::class(8).expect("a class"), literals.iter().copied());
-        let chosen: Vec<&str> = literals
-            .iter()
-            .map(|literal| std::str::from_utf8(&literal[choice.place(literal)..][..8]).expect("text"))
-            .collect();
+        let class = window::class(11).expect("a class");
+        let choice = Choice::new(&rarity, class, literals.iter().map(|literal| literal.as_bytes()));
+        let mut places: Vec<usize> = choice.places(literals[0].as_bytes()).collect();
+        places.sort_unstable();
+        let chosen: Vec<&str> = places.into_iter().map(|place| &literals[0][place..place + 8]).collect();
         assert_eq!(chosen, expected);
     }
 
     #[test]
-    fn the_window_is_where_the_sample_has_least() {
-        check(&["QXZW-QXZW REPORT"; 5], &["qxzw-qxzw reported"], &[" reporte"]);
-        check(&["reported by x"; 5], &["qxzw-qxzw reported"], &["qxzw-qxz"]);
+    fn the_windows_are_where_the_sample_has_least() {
+        let literal = ["qxzw-qxzwj reported"];
+        check(&["QXZW-QXZWJ REPO"; 5], &literal, ["wj repor", "j report", " reporte", "reported"]);
+        check(&["WJ REPORTED"; 5], &literal, ["qxzw-qxz", "xzw-qxzw", "zw-qxzwj", "w-qxzwj "]);
     }
 
     #[test]
-    fn without_a_sample_it_is_where_bytes_are_rare_and_words_are_not_common() {
-        check(&[], &["interface qkxz%jwv"], &["qkxz%jwv"]);
+    fn without_a_sample_they_are_where_bytes_are_rare_and_words_are_not_common() {
+        check(&[], &["interface qkxz%jwv-zk"], ["qkxz%jwv", "kxz%jwv-", "xz%jwv-z", "z%jwv-zk"]);
     }
 
     #[test]
-    fn a_window_of_its_own_is_better_than_one_shared_by_many() {
-        let codes: Vec<String> = (10..60).map(|code| format!("%qkx-jw {code}")).collect();
-        let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
-        let rarity = Rarity::new(&Sample::default());
-        let choice = Choice::new(&rarity, window::class(8).expect("a class"), codes.iter().map(|code| code.as_bytes()));
-        assert!(codes.iter().all(|code| choice.place(code.as_bytes()) == 2));
+    fn windows_of_its_own_are_better_than_those_shared_by_many() {
+        let mut literals = vec!["%qkx-jw%qkx-jw 10 down"];
+        literals.extend(["%qkx-jw%qkx-jw 20"; 5_000]);
+        check(&[], &literals, ["kx-jw 10", "x-jw 10 ", "-jw 10 d", "jw 10 do"]);
     }
 
     #[test]

@@ -1,18 +1,44 @@
-//! Windows: the few neighbouring bytes of a literal that are looked for, as one number.
+//! Windows: a few neighbouring bytes of a literal, as one number, by which it is looked for.
 //!
-//! A literal has windows of the largest width that fits into it. Windows of eight bytes hardly ever occur by chance;
-//! the narrower ones are for short literals.
+//! A literal that is long enough waits at several neighbouring windows, so that only every second or fourth place of a
+//! message has to be looked at: one of the windows lies there. Windows of eight bytes hardly ever occur by chance; the
+//! narrower ones are for short literals.
 
-/// Widths of windows in bytes, widest first.
-pub(super) const WIDTHS: [usize; 5] = [8, 4, 3, 2, 1];
-/// Bytes of the widest.
-pub(super) const WIDEST: usize = WIDTHS[0];
-/// A byte that no UTF-8 text has: windows that reach beyond a text's end hold it and are never looked for.
+/// How literals of some length are looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Class {
+    /// Bytes of a window.
+    pub(super) width: usize,
+    /// Every how many places of a message one is looked at; as many windows of a literal are waited for.
+    pub(super) stride: usize,
+}
+
+impl Class {
+    /// Bytes that the windows of one literal cover.
+    pub(super) const fn span(self) -> usize {
+        self.width + self.stride - 1
+    }
+}
+
+/// The ways, the quickest first. Each that any literal needs costs a pass over the message. All strides divide the
+/// largest.
+pub(super) const CLASSES: [Class; 6] = [
+    Class { width: 8, stride: 4 },
+    Class { width: 4, stride: 2 },
+    Class { width: 4, stride: 1 },
+    Class { width: 3, stride: 1 },
+    Class { width: 2, stride: 1 },
+    Class { width: 1, stride: 1 },
+];
+
+/// Bytes of the widest window.
+pub(super) const WIDEST: usize = 8;
+/// A byte that no UTF-8 text has: windows that reach beyond a text's end hold it and are never waited for.
 pub(super) const NO_TEXT: u8 = 0xff;
 
-/// The place in [`WIDTHS`] of the widest window that fits into `length` bytes; `None` for no bytes.
+/// The place in [`CLASSES`] of the first class for literals of `length` bytes; `None` for no bytes.
 pub(super) fn class(length: usize) -> Option<usize> {
-    WIDTHS.iter().position(|width| *width <= length)
+    CLASSES.iter().position(|class| class.span() <= length)
 }
 
 /// The part of eight loaded bytes that belongs to a window of that width.
