@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminParts, AdminSecrets, FirstLogin};
-use crate::alerter::{self, AlerterParts, RefreshParts};
+use crate::alerter::{self, AlerterParts, RefreshParts, Traffic};
 use crate::clock::Clock;
 use crate::config::{Config, Listen, SECRETS_FILE};
 use crate::forward::{self, ForwarderParts, Moogsoft, Target as _};
@@ -263,11 +263,13 @@ async fn start_alerter(
         .context("cannot read the rules")?;
     alerter::announce(&loaded);
     let (sender, ruling) = live(loaded.ruling);
+    let traffic = Arc::new(Traffic::default());
     let refresh = alerter::refresh(
         RefreshParts {
             rules: Arc::clone(&stores.rules),
             inventory: Arc::clone(&stores.inventory),
             ruling: sender,
+            traffic: Arc::clone(&traffic),
             version: Some(loaded.version),
             reload: Arc::clone(changed),
             settings: parts.lives.alerter.clone(),
@@ -285,6 +287,7 @@ async fn start_alerter(
             recent: Arc::new(move |batch| recent.append(batch)),
             unhandled: Arc::clone(&stores.unhandled),
             ruling,
+            traffic,
             settings: parts.lives.alerter.clone(),
             clock: parts.clock.clone(),
             rates: parts.rates.clone(),

@@ -29,6 +29,7 @@ mod refresh;
 mod route;
 mod settings;
 mod signature;
+mod traffic;
 mod worker;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::rules::Ruling;
 pub use refresh::{Loaded, RefreshParts, announce, load_ruling, refresh};
 pub use settings::{AuditScope, Settings, ShedMode};
+pub use traffic::Traffic;
 
 use crate::clock::Clock;
 use crate::live::Live;
@@ -73,6 +75,8 @@ pub struct AlerterParts {
     pub unhandled: Arc<dyn Unhandled>,
     /// Rules and hosts in force.
     pub ruling: Live<Ruling>,
+    /// What the traffic is like, for those who load rules.
+    pub traffic: Arc<Traffic>,
     /// What may change while it runs.
     pub settings: Live<Settings>,
     /// The wall clock.

@@ -2,6 +2,9 @@
 //!
 //! The store's version is asked for twice a second, which costs a look into memory or one page of SQLite, so a change
 //! takes effect within a second whoever made it. A ruling that cannot be loaded leaves the old one in force.
+//!
+//! Rules are compiled for the traffic that a sample shows ([`super::traffic`]), and again when the first sample is
+//! there or the traffic has changed. That changes how long judging takes, never its outcome.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,9 +15,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::traffic::{Traffic, Watch};
 use super::{Ruling, Settings};
 use crate::live::{Live, LiveSender};
-use crate::rules::{RuleProblem, RuleSet};
+use crate::rules::RuleProblem;
 use crate::store::{Inventory, RuleBook, StoreError, StoreResult};
 use crate::telemetry::metrics::{RULES_ACTIVE, RULES_RELOADS};
 
@@ -44,6 +48,8 @@ pub struct RefreshParts {
     pub inventory: Arc<dyn Inventory>,
     /// Where the ruling goes.
     pub ruling: LiveSender<Ruling>,
+    /// What to compile for.
+    pub traffic: Arc<Traffic>,
     /// The version that is in force already; `None` loads at once.
     pub version: Option<u64>,
     /// Told when to load whatever the version (SIGHUP).
@@ -52,14 +58,25 @@ pub struct RefreshParts {
     pub settings: Live<Settings>,
 }
 
-/// Reads and compiles everything a decision depends on, compiling off the async threads.
+/// Reads and compiles everything a decision depends on, compiling off the async threads and knowing nothing of the
+/// traffic.
 pub async fn load_ruling(rules: &dyn RuleBook, inventory: &dyn Inventory) -> StoreResult<Loaded> {
+    load(rules, inventory, Arc::default(), Arc::default()).await
+}
+
+/// The same for the traffic as sampled; what the rules have in common with those of `previous` is not compiled again.
+async fn load(
+    rules: &dyn RuleBook,
+    inventory: &dyn Inventory,
+    previous: Arc<Ruling>,
+    traffic: Arc<Traffic>,
+) -> StoreResult<Loaded> {
     // Asked first: a change made while the rows are read is then noticed by the next look.
     let version = rules.version().await?;
     let (rows, unreadable) = rules.list().await?;
     let hosts = inventory.dev_hosts().await?;
     let teams = inventory.device_teams().await?;
-    let compiled = tokio::task::spawn_blocking(move || RuleSet::compile(&rows)).await;
+    let compiled = tokio::task::spawn_blocking(move || previous.rules.recompile(&rows, &traffic.sample())).await;
     let (rules, problems) = compiled.map_err(|error| StoreError::Unavailable {
         store: "rules".to_owned(),
         why: format!("they could not be compiled: {error}"),
@@ -71,7 +88,8 @@ pub async fn load_ruling(rules: &dyn RuleBook, inventory: &dyn Inventory) -> Sto
 
 /// Starts the task that keeps the ruling current; it ends when `stop` is cancelled.
 pub fn refresh(parts: RefreshParts, stop: CancellationToken) -> JoinHandle<()> {
-    let refresher = Refresher { version: parts.version, parts, loaded_at: Instant::now(), failing: false };
+    let watch = Watch::new(false, parts.traffic.effort());
+    let refresher = Refresher { version: parts.version, parts, loaded_at: Instant::now(), watch, failing: false };
     tokio::spawn(refresher.run(stop))
 }
 
@@ -79,6 +97,8 @@ struct Refresher {
     parts: RefreshParts,
     version: Option<u64>,
     loaded_at: Instant,
+    /// When to compile because of the traffic.
+    watch: Watch,
     failing: bool,
 }
 
@@ -112,16 +132,23 @@ impl Refresher {
     /// Loads if it is asked for, due or the version has moved.
     async fn look(&mut self, asked: bool) -> StoreResult<()> {
         let due = self.loaded_at.elapsed() >= self.parts.settings.get().reload_interval;
-        if !asked && !due && Some(self.parts.rules.version().await?) == self.version {
+        let traffic = &self.parts.traffic;
+        let chosen = self.watch.wants_choice(traffic);
+        if !asked && !due && !chosen && Some(self.parts.rules.version().await?) == self.version {
             return Ok(());
         }
-        let loaded = load_ruling(self.parts.rules.as_ref(), self.parts.inventory.as_ref()).await?;
+        let (sampled, effort) = (traffic.is_sampled(), traffic.effort());
+        let (rules, inventory) = (self.parts.rules.as_ref(), self.parts.inventory.as_ref());
+        let loaded = load(rules, inventory, self.parts.ruling.get(), Arc::clone(traffic)).await?;
+        self.watch = Watch::new(sampled, effort);
         let changed = self.version != Some(loaded.version);
         self.version = Some(loaded.version);
         self.loaded_at = Instant::now();
         metrics::counter!(RULES_RELOADS, "result" => "success").increment(1);
         if changed || asked {
             announce(&loaded);
+        } else if chosen {
+            info!(rules = loaded.ruling.rules.len(), "rules were compiled again for the traffic of now");
         }
         self.parts.ruling.set(loaded.ruling);
         self.count_active();
@@ -256,6 +283,7 @@ mod tests {
             rules: Arc::clone(&book) as _,
             inventory: Arc::clone(&book) as _,
             ruling: sender,
+            traffic: Arc::default(),
             version: None,
             reload: Arc::new(Notify::new()),
             settings: Live::constant(Settings::default()),

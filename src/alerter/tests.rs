@@ -121,6 +121,7 @@ impl House {
             recent: Arc::new(move |batch| kept.lock().extend(batch.iter().cloned())),
             unhandled: Arc::new(Counters::default()),
             ruling: Live::constant(ruling),
+            traffic: Arc::default(),
             settings: Live::constant(settings),
             rates: Rates::new(clock.clone()),
             clock,

@@ -24,7 +24,7 @@ use super::{AlerterParts, Settings, ShedMode};
 use crate::model::Event;
 use crate::queue::{Leased, Queue, QueueError, Seq};
 use crate::rules::Scratch;
-use crate::telemetry::metrics::{ALERTER_BACKPRESSURE, ALERTER_SHED};
+use crate::telemetry::metrics::{ALERTER_BACKPRESSURE, ALERTER_SHED, RULES_STEPS};
 
 /// Records leased at once: up to 16,000 events, the size of audit transaction at which SQLite is quickest.
 const RECORDS: usize = 16;
@@ -137,10 +137,16 @@ impl Worker {
         let ruling = self.parts.ruling.get();
         let seqs: Vec<Seq> = records.iter().map(|record| record.seq).collect();
         let (now, max_retries) = (self.parts.clock.now(), settings.max_retries);
-        let judging = Arc::clone(&ruling);
+        let (judging, traffic) = (Arc::clone(&ruling), Arc::clone(&self.parts.traffic));
         let judged = tokio::task::spawn_blocking(move || {
+            traffic.see(&records);
             let scratch = RefCell::new(Scratch::default());
-            judge(records, &|event: &Event| judging.decide(event, &mut scratch.borrow_mut()), max_retries, now)
+            let decide = |event: &Event| judging.decide(event, &mut scratch.borrow_mut());
+            let judgement = judge(records, &decide, max_retries, now);
+            let effort = scratch.borrow().effort();
+            metrics::counter!(RULES_STEPS).increment(effort.steps);
+            traffic.count(effort);
+            judgement
         });
         match judged.await {
             Ok(judgement) => Some(Work { judgement, ruling, shed, started }),

@@ -74,6 +74,7 @@ metrics_table! {
     ALERTER_BACKPRESSURE = "mutt_alerter_backpressure_active", Gauge, "", "1 while more alerts wait than alerter_queue_warn_threshold.";
     ALERTER_SHED = "mutt_alerter_shed_events_total", Counter, "mode", "While alerts wait beyond alerter_queue_shed_threshold: alerts put into dlq.forwarder (dlq) and pauses made (defer).";
     STORE_DAMAGED = "mutt_store_damaged_total", Counter, "store", "Damaged parts of stores met and left out: database files, audit rows, frames of the recent store.";
+    RULES_STEPS = "mutt_rules_steps_total", Counter, "", "Work of finding the rules that may match, in comparisons of a text; trying a regular expression counts 16. Divided by the events judged it says how well rules and traffic go together.";
 }
 
 /// Bounds of the latency histograms in seconds: from a fast sync to a receiver's time-out.
