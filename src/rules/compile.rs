@@ -69,8 +69,8 @@ pub(super) enum TextTest {
     Indexed,
     /// To contain this, folded.
     Contains(Box<[u8]>),
-    /// To match.
-    Regex(Arc<Expression>),
+    /// To match, for which this has to occur, folded, if there is something.
+    Regex(Arc<Expression>, Option<Box<[u8]>>),
 }
 
 /// How the candidates for a rule are found.
@@ -165,9 +165,12 @@ impl Compiler<'_> {
             (None, _) => {}
             (Some(pattern), MatchType::Regex) => {
                 let hir = parse(pattern)?;
-                text = TextTest::Regex(self.expression(pattern, &hir)?);
+                let expression = self.expression(pattern, &hir)?;
+                let mut required = literal::required(&hir, self.rarity);
+                let also = required.as_mut().and_then(|required| required.also.take());
+                text = TextTest::Regex(expression, also.map(Vec::into_boxed_slice));
                 if draft.trap_oid.is_none() {
-                    entry = literal::required(&hir, self.rarity).map_or(Entry::Always, Entry::Literals);
+                    entry = required.map_or(Entry::Always, Entry::Literals);
                 }
             }
             (Some(needle), _) if draft.trap_oid.is_some() => text = TextTest::Contains(fold_text(needle).into()),
@@ -206,7 +209,7 @@ impl Compiler<'_> {
     fn enter(&mut self, rank: u32, entry: Entry, compiled: &Compiled) {
         let posting = |proof| Posting { rank, severity: compiled.rule.draft.syslog_severity, proof };
         match entry {
-            Entry::Literals(Required { literals, telling }) => {
+            Entry::Literals(Required { literals, telling, .. }) => {
                 if !telling {
                     self.parts.costly.push(rank);
                 }

@@ -62,7 +62,7 @@ fn checks(compiled: &Compiled, event: &Event, text: &[u8]) -> Vec<(bool, String)
     }
     let Some(match_string) = &draft.match_string else { return checks };
     let verbs = match compiled.text {
-        TextTest::Regex(_) => ["matches", "does not match"],
+        TextTest::Regex(..) => ["matches", "does not match"],
         _ => ["contains", "does not contain"],
     };
     let held = text_holds(compiled, event, text);

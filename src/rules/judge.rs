@@ -205,7 +205,9 @@ pub(super) fn text_holds(compiled: &Compiled, event: &Event, text: &[u8]) -> boo
         TextTest::None => true,
         TextTest::Indexed => compiled.rule.draft.match_string.as_ref().is_none_or(|text| contains(&fold_text(text))),
         TextTest::Contains(needle) => contains(needle),
-        TextTest::Regex(expression) => expression.is_match(&event.message),
+        TextTest::Regex(expression, also) => {
+            also.as_ref().is_none_or(|literal| contains(literal)) && expression.is_match(&event.message)
+        }
     }
 }
 

@@ -22,6 +22,8 @@ const MAX_LITERAL_BYTES: usize = 48;
 const MIN_SCORE: u32 = 12;
 /// Looking for such a literal nevertheless costs next to nothing if it is as long as this.
 const MIN_LITERAL_BYTES: usize = 4;
+/// A further literal that is shorter is found in most messages.
+const MIN_FURTHER_BYTES: usize = 3;
 
 /// A set without which an expression cannot match.
 #[derive(Debug)]
@@ -30,14 +32,36 @@ pub(super) struct Required {
     pub(super) literals: Vec<Vec<u8>>,
     /// Whether it is rare enough for the expression not to be tried all the time.
     pub(super) telling: bool,
+    /// Another literal, folded, that must occur, too, before it is worth while to try the expression.
+    pub(super) also: Option<Vec<u8>>,
 }
 
 /// The required set of a parsed (case-insensitive) expression; `None` if it has none that is worth looking for.
 pub(super) fn required(hir: &Hir, rarity: &Rarity) -> Option<Required> {
-    let set = Finder { rarity }.best(&folded(hir))?;
+    let hir = folded(hir);
+    let set = Finder { rarity }.best(&hir)?;
     let telling = set.score >= MIN_SCORE;
     let long = set.literals.iter().all(|literal| literal.len() >= MIN_LITERAL_BYTES);
-    (telling || long).then_some(Required { literals: set.literals, telling })
+    (telling || long).then(|| Required { also: also(&hir, &set, rarity), literals: set.literals, telling })
+}
+
+/// The rarest of the literals that every match of a folded expression contains and that are not part of the set.
+fn also(hir: &Hir, set: &Set, rarity: &Rarity) -> Option<Vec<u8>> {
+    let mut fixed = Vec::new();
+    collect_fixed(hir, &mut fixed);
+    let known = |literal: &[u8]| set.literals.iter().any(|other| memchr::memmem::find(other, literal).is_some());
+    fixed.retain(|literal| literal.len() >= MIN_FURTHER_BYTES && !known(literal));
+    let rarest = fixed.into_iter().map(|literal| (rarity.of(literal), literal)).min_by(|a, b| a.0.total_cmp(&b.0));
+    rarest.map(|(_, literal)| literal.to_vec())
+}
+
+fn collect_fixed<'a>(hir: &'a Hir, fixed: &mut Vec<&'a [u8]>) {
+    match hir.kind() {
+        HirKind::Literal(literal) => fixed.push(&literal.0),
+        HirKind::Concat(parts) => parts.iter().for_each(|part| collect_fixed(part, fixed)),
+        HirKind::Repetition(repetition) if repetition.min > 0 => collect_fixed(&repetition.sub, fixed),
+        _ => {}
+    }
 }
 
 /// A required set.
@@ -214,6 +238,21 @@ mod tests {
         for pattern in ["a*", "(?:overheated)?", r"\w+", "x|overheated", ".*", "", "^$", "e", "to"] {
             check(pattern, None);
         }
+    }
+
+    fn check_also(pattern: &str, expected: Option<&str>) {
+        let hir = regex_syntax::ParserBuilder::new().case_insensitive(true).build().parse(pattern).expect(pattern);
+        let also = required(&hir, &Rarity::new(&Sample::default())).and_then(|required| required.also);
+        assert_eq!(also.as_deref(), expected.map(str::as_bytes), "{pattern}");
+    }
+
+    #[test]
+    fn a_further_literal_is_one_that_no_match_can_do_without() {
+        check_also(r"overheated \w+ FAN-9 \d+", Some(" fan-9 "));
+        check_also(r"overheated (?:\d+ qux)+", Some(" qux"));
+        check_also(r"overheated (?:\d+ qux)*", None);
+        check_also(r"overheated \d+ (?:fan|psu)", None);
+        check_also(r"overheated \d+ .", None);
     }
 
     #[test]

@@ -182,6 +182,28 @@ fn the_lowest_priority_wins_and_among_equals_the_lowest_id() {
 }
 
 #[test]
+fn texts_are_told_apart_wherever_they_stand_and_whatever_they_share() {
+    let texts: Vec<String> = (0..1_000)
+        .map(|number| ["fan", "power supply"][number % 2].to_owned() + &format!(" failed code {number:05}"))
+        .chain((3..60).map(|length| "temperature of module in slot 7 exceeds the upper threshold"[..length].to_owned()))
+        .collect();
+    let rules: Vec<Rule> =
+        (1..).zip(&texts).map(|(id, text)| rule(id, 1, MatchType::Contains, Some(text), None)).collect();
+    let mut sample = Sample::default();
+    (0..1_000).for_each(|number| sample.add(&format!("FAN failed code {:05}", number * 7)));
+    let mut scratch = Scratch::default();
+    for set in [RuleSet::compile(&rules).0, RuleSet::default().recompile(&rules, &sample).0] {
+        for (number, text) in texts.iter().enumerate() {
+            let event = event(&format!("{}{}!", &"........"[number % 8..], text.to_uppercase()), None, None);
+            let expected = texts.iter().position(|other| text.contains(other)).expect("itself");
+            assert_eq!(set.judge(&event, &mut scratch).map(|rule| rule.id.0), Some(expected as i64 + 1), "{text}");
+        }
+        assert!(set.judge(&event("fan failed code 01000 tem", None, None), &mut scratch).is_some());
+        assert_eq!(set.judge(&event("fan failed code 0100 te", None, None), &mut scratch), None);
+    }
+}
+
+#[test]
 fn an_oid_prefix_ends_at_an_arc() {
     let rules = [rule(1, 1, MatchType::OidPrefix, None, Some("1.3.6.1.4.1.9"))];
     check(&rules, &event("", None, Some("1.3.6.1.4.1.9.9.41")), Some(1));
