@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
+
 use super::expression::{Expression, Kept, parse};
 use super::fold::fold_text;
 use super::index::{Index, Posting};
@@ -60,6 +62,13 @@ pub(super) struct Compiled {
     pub(super) oid: Option<Oid>,
 }
 
+/// A text that is ready to be looked for.
+type Needle = Box<Finder<'static>>;
+
+fn needle(text: &[u8]) -> Needle {
+    Box::new(Finder::new(text).into_owned())
+}
+
 /// What is asked of the message.
 #[derive(Debug)]
 pub(super) enum TextTest {
@@ -68,9 +77,9 @@ pub(super) enum TextTest {
     /// To contain the rule's text, which the index holds.
     Indexed,
     /// To contain this, folded.
-    Contains(Box<[u8]>),
+    Contains(Needle),
     /// To match, for which this has to occur, folded, if there is something.
-    Regex(Arc<Expression>, Option<Box<[u8]>>),
+    Regex(Arc<Expression>, Option<Needle>),
 }
 
 /// How the candidates for a rule are found.
@@ -168,15 +177,15 @@ impl Compiler<'_> {
                 let expression = self.expression(pattern, &hir)?;
                 let mut required = literal::required(&hir, self.rarity);
                 let also = required.as_mut().and_then(|required| required.also.take());
-                text = TextTest::Regex(expression, also.map(Vec::into_boxed_slice));
+                text = TextTest::Regex(expression, also.map(|also| needle(&also)));
                 if draft.trap_oid.is_none() {
                     entry = required.map_or(Entry::Always, Entry::Literals);
                 }
             }
-            (Some(needle), _) if draft.trap_oid.is_some() => text = TextTest::Contains(fold_text(needle).into()),
-            (Some(needle), _) => {
+            (Some(wanted), _) if draft.trap_oid.is_some() => text = TextTest::Contains(needle(&fold_text(wanted))),
+            (Some(wanted), _) => {
                 text = TextTest::Indexed;
-                entry = Entry::Proof(fold_text(needle));
+                entry = Entry::Proof(fold_text(wanted));
             }
         }
         if let Some(oid) = &draft.trap_oid {

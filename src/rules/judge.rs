@@ -200,13 +200,16 @@ pub(super) fn holds(compiled: &Compiled, event: &Event, text: &[u8]) -> bool {
 
 /// Whether what is asked of the message holds.
 pub(super) fn text_holds(compiled: &Compiled, event: &Event, text: &[u8]) -> bool {
-    let contains = |needle: &[u8]| memchr::memmem::find(text, needle).is_some();
     match &compiled.text {
         TextTest::None => true,
-        TextTest::Indexed => compiled.rule.draft.match_string.as_ref().is_none_or(|text| contains(&fold_text(text))),
-        TextTest::Contains(needle) => contains(needle),
+        // Judging proves it by the index; this is for explaining only.
+        TextTest::Indexed => {
+            let wanted = compiled.rule.draft.match_string.as_deref().map(fold_text);
+            wanted.is_none_or(|wanted| memchr::memmem::find(text, &wanted).is_some())
+        }
+        TextTest::Contains(needle) => needle.find(text).is_some(),
         TextTest::Regex(expression, also) => {
-            also.as_ref().is_none_or(|literal| contains(literal)) && expression.is_match(&event.message)
+            also.as_ref().is_none_or(|also| also.find(text).is_some()) && expression.is_match(&event.message)
         }
     }
 }
