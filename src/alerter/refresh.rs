@@ -309,4 +309,31 @@ mod tests {
         stop.cancel();
         task.await.expect("the task ends well");
     }
+
+    #[tokio::test]
+    async fn rules_are_compiled_again_once_there_is_a_full_sample() {
+        let book = Arc::new(Book::default());
+        book.set(vec![rule(1, "down", "Page_only")]);
+        let loaded = load_ruling(book.as_ref(), book.as_ref()).await.expect("a ruling");
+        let (sender, mut ruling) = live(loaded.ruling);
+        let traffic = Arc::new(Traffic::default());
+        let parts = RefreshParts {
+            rules: Arc::clone(&book) as _,
+            inventory: Arc::clone(&book) as _,
+            ruling: sender,
+            traffic: Arc::clone(&traffic),
+            version: Some(loaded.version),
+            reload: Arc::new(Notify::new()),
+            settings: Live::constant(Settings::default()),
+        };
+        let stop = CancellationToken::new();
+        let task = refresh(parts, stop.clone());
+        tokio::time::timeout(POLL * 2, ruling.changed()).await.expect_err("nothing has changed");
+        traffic.fill("fan failed");
+        ruling.changed().await;
+        assert_eq!(ruling.get().rules.len(), 1);
+        tokio::time::timeout(POLL * 2, ruling.changed()).await.expect_err("the sample is known");
+        stop.cancel();
+        task.await.expect("the task ends well");
+    }
 }

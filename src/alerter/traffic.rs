@@ -75,6 +75,14 @@ impl Traffic {
     }
 }
 
+#[cfg(test)]
+impl Traffic {
+    /// A full sample of one message.
+    pub(super) fn fill(&self, message: &str) {
+        (0..MESSAGES).for_each(|_| self.seen.lock().keep(message));
+    }
+}
+
 impl Seen {
     fn is_full(&self) -> bool {
         self.messages.len() >= MESSAGES
@@ -177,7 +185,7 @@ mod tests {
         let traffic = Traffic::default();
         let mut watch = Watch::new(false, Effort::default());
         assert!(!watch.wants_choice(&traffic));
-        (0..MESSAGES).for_each(|_| traffic.seen.lock().keep("x"));
+        traffic.fill("x");
         assert!(watch.wants_choice(&traffic));
         assert!(!Watch::new(true, Effort::default()).wants_choice(&traffic));
     }

@@ -140,6 +140,7 @@ impl Worker {
         let (judging, traffic) = (Arc::clone(&ruling), Arc::clone(&self.parts.traffic));
         let judged = tokio::task::spawn_blocking(move || {
             traffic.see(&records);
+            // Each event begins by clearing it, so a panic leaves nothing behind for the next one.
             let scratch = RefCell::new(Scratch::default());
             let decide = |event: &Event| judging.decide(event, &mut scratch.borrow_mut());
             let judgement = judge(records, &decide, max_retries, now);

@@ -1,6 +1,6 @@
 //! Finds all literals that occur in a message, whatever their number, in one pass for each class of windows.
 //!
-//! Each literal waits at one to four neighbouring windows ([`super::window`]). At every place of the message, or every
+//! Each literal waits at one to four of its windows ([`super::window`]). At every place of the message, or every
 //! second or fourth, the window there is looked up in a bit map that is small enough for the processor's caches; the few
 //! that pass are looked up in a hash table, and the literals found there are compared with the message where they would
 //! have to stand. Those of one length are told apart by a hash of that part of the message, so a thousand texts that

@@ -192,7 +192,7 @@ fn look_at(postings: &[Posting], severity: Option<Severity>, best: &mut u32, can
 }
 
 /// Whether every condition of the rule holds; the cheap ones come first. `text` is the folded message.
-pub(super) fn holds(compiled: &Compiled, event: &Event, text: &[u8]) -> bool {
+fn holds(compiled: &Compiled, event: &Event, text: &[u8]) -> bool {
     compiled.rule.draft.syslog_severity.is_none_or(|wanted| event.severity == Some(wanted))
         && compiled.oid.as_ref().is_none_or(|oid| event.trap.as_ref().is_some_and(|trap| oid.is_prefix_of(&trap.oid)))
         && text_holds(compiled, event, text)

@@ -1,7 +1,7 @@
 //! Windows: a few neighbouring bytes of a literal, as one number, by which it is looked for.
 //!
-//! A literal that is long enough waits at several neighbouring windows, so that only every second or fourth place of a
-//! message has to be looked at: one of the windows lies there. Windows of eight bytes hardly ever occur by chance; the
+//! A literal that is long enough waits at several windows, one for each remainder of their place by two or four, so that
+//! only every second or fourth place of a message has to be looked at: one of them lies there. Windows of eight bytes hardly ever occur by chance; the
 //! narrower ones are for short literals.
 
 /// How literals of some length are looked for.
@@ -14,14 +14,13 @@ pub(super) struct Class {
 }
 
 impl Class {
-    /// Bytes that the windows of one literal cover.
+    /// Bytes that a literal needs to have a window for each remainder.
     pub(super) const fn span(self) -> usize {
         self.width + self.stride - 1
     }
 }
 
-/// The ways, the quickest first. Each that any literal needs costs a pass over the message. All strides divide the
-/// largest.
+/// The ways, the quickest first. Each that any literal needs costs a pass over the message.
 pub(super) const CLASSES: [Class; 6] = [
     Class { width: 8, stride: 4 },
     Class { width: 4, stride: 2 },
