@@ -2,6 +2,7 @@
 //!
 //! Lines of a file and synthetic lines are shaped once and only get their running number when sent, which costs tens of
 //! nanoseconds; samples are made afresh, so that their time stamps are true. It does no I/O after the file was read.
+//! What is sent by the hundred thousand a second is laid out once more, by [`Feed::pool`].
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use chrono::{Local, SecondsFormat};
 use memchr::memmem;
 use serde_json::{Value, json};
 
+use super::pool::{Message, Pool};
 use super::snmp::{TrapError, TrapMessage, TrapValue, Wrapping};
 use super::synthetic::{self, Synthetic};
 use crate::cli::samples::SampleStream;
@@ -112,6 +114,18 @@ impl Feed {
             Kind::Templates(templates) => Kind::Templates(Arc::clone(templates)),
         };
         Self { kind }
+    }
+
+    /// Everything that connection `index` of `of` sends, laid out one message after the other between what `frame` puts
+    /// around it; `None` if messages are made afresh or would take too much memory, so that [`Feed::put`] has to serve.
+    pub fn pool(&self, index: u64, of: u64, frame: impl Fn(&[u8], &mut Vec<u8>) -> usize) -> Option<Pool> {
+        let Kind::Templates(templates) = &self.kind else { return None };
+        let length = templates.len() as u64;
+        let messages = (0..length).map(|at| {
+            let template = &templates[usize::try_from((index + at * of) % length).unwrap_or(0)];
+            Message { bytes: &template.bytes, number: template.number }
+        });
+        Pool::new(messages, index + 1, of, frame)
     }
 
     /// Appends message `number` (from 0) to `out`; the answer is where in the message its request id lies, if it has

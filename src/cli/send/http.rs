@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Method, Request, StatusCode, header};
+use hyper::{HeaderMap, Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -87,6 +87,8 @@ impl Endpoint {
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
 }
@@ -146,10 +148,10 @@ impl Client {
         }
         let request = request.body(Whole(Some(body))).map_err(|error| self.broken(error))?;
         let response = connection.send_request(request).await.map_err(|error| self.broken(error))?;
-        let status = response.status();
-        let body = self.read(response.into_body()).await?;
+        let (head, body) = response.into_parts();
+        let body = self.read(body).await?;
         self.connection = Some(connection);
-        Ok(Answer { status, body })
+        Ok(Answer { status: head.status, headers: head.headers, body })
     }
 
     async fn connect(&self) -> Result<SendRequest<Whole>, HttpError> {

@@ -6,6 +6,8 @@
 mod args;
 mod feed;
 pub mod http;
+mod many;
+mod pool;
 mod post;
 mod run;
 mod schedule;
@@ -16,7 +18,7 @@ mod tally;
 mod traffic;
 
 pub use self::args::{Generate, SendArgs};
-pub use self::feed::{Marker, Origin, Shape};
+pub use self::feed::{Feed, Marker, Origin, Shape};
 pub use self::post::{Encoding, PostOptions};
 pub use self::run::{Plan, Transport, execute, run};
 pub use self::socket::Framing;

@@ -81,12 +81,13 @@ pub async fn post(options: &PostOptions, mut part: Part) -> std::io::Result<()> 
                 part.tally.add_error(chain(&error));
                 failures += 1;
                 if failures >= GIVE_UP_AFTER {
-                    return Ok(());
+                    break;
                 }
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
             }
         }
     }
+    part.note_end(number);
     Ok(())
 }
 
@@ -199,6 +200,7 @@ pub async fn inform(to: SocketAddr, timeout: Duration, mut part: Part) -> std::i
         part.tally.add_sent(1, message.len() as u64);
         number += part.of;
     }
+    part.note_end(number);
     Ok(())
 }
 
@@ -218,12 +220,13 @@ async fn response(socket: &UdpSocket, id: u32) -> std::io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::StatusCode;
+    use hyper::{HeaderMap, StatusCode};
 
     #[test]
     fn an_answer_is_believed_about_what_it_took() {
         let check = |status, body: &'static str, count, expected| {
-            let answer = Answer { status: StatusCode::from_u16(status).expect("a status"), body: body.into() };
+            let status = StatusCode::from_u16(status).expect("a status");
+            let answer = Answer { status, headers: HeaderMap::new(), body: body.into() };
             assert_eq!(outcome(&answer, count), expected, "{status} {body}");
         };
         check(200, r#"{"status":"queued"}"#, 1, (1, 0));

@@ -12,13 +12,18 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::feed::Feed;
+use super::many;
+use super::pool::Pool;
 use super::schedule::Schedule;
 use super::tally::Tally;
 
 /// Datagrams between two looks at the clock and the counters.
-const UDP_CHUNK: u64 = 64;
-/// Bytes gathered for one write to a TCP connection.
-const TCP_CHUNK: usize = 64 * 1024;
+const UDP_CHUNK: u64 = many::MOST as u64;
+/// Bytes gathered for one write to a TCP connection: beyond, a call costs no less a byte.
+const TCP_CHUNK: usize = 128 * 1024;
+/// Bytes of datagrams handed to the kernel with one call: well below a send buffer of the usual 208 KiB, so that the
+/// call is never cut short by large ones.
+const UDP_CHUNK_BYTES: usize = 96 * 1024;
 /// The longest a thread sleeps before it looks whether it should stop.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 /// The shortest sleep: waking for each message would cost more than sending it.
@@ -70,11 +75,46 @@ impl Part {
             std::thread::sleep(self.schedule.wait(number, now).clamp(SHORTEST_NAP, LONGEST_NAP));
         }
     }
+
+    /// How many messages of this part have a number from `number` to below `due`.
+    fn until(&self, number: u64, due: u64) -> u64 {
+        due.saturating_sub(number).div_ceil(self.of)
+    }
+
+    /// Notes that this part sent all its messages below `number`, the next one's.
+    pub fn note_end(&self, number: u64) {
+        self.tally.note_connection(self.index, (number - self.index) / self.of);
+    }
 }
 
 /// Sends one datagram a message.
-pub fn send_udp(to: SocketAddr, mut part: Part) -> std::io::Result<()> {
+pub fn send_udp(to: SocketAddr, part: Part) -> std::io::Result<()> {
     let socket = connected_udp(to)?;
+    let plain = |message: &[u8], out: &mut Vec<u8>| {
+        out.extend_from_slice(message);
+        0
+    };
+    let Some(mut pool) = part.feed.pool(part.index, part.of, plain) else { return send_udp_singly(&socket, part) };
+    let mut sender = many::Sender::new();
+    let mut number = part.index;
+    while let Some(due) = part.due(number) {
+        let slice = pool.take(part.until(number, due).min(UDP_CHUNK), UDP_CHUNK_BYTES);
+        let (mut done, mut tries) = (0, 0);
+        while done < slice.len() {
+            match sender.send(&socket, slice.messages().skip(done)) {
+                Ok(sent) => done += sent,
+                Err(error) => note_send_error(error, &mut tries, &part.tally)?,
+            }
+        }
+        part.tally.add_sent(slice.len() as u64, slice.bytes.len() as u64);
+        number += slice.len() as u64 * part.of;
+    }
+    part.note_end(number);
+    Ok(())
+}
+
+/// The same for messages that are made afresh.
+fn send_udp_singly(socket: &UdpSocket, mut part: Part) -> std::io::Result<()> {
     let mut message = Vec::with_capacity(2_048);
     let mut number = part.index;
     while let Some(due) = part.due(number) {
@@ -82,13 +122,17 @@ pub fn send_udp(to: SocketAddr, mut part: Part) -> std::io::Result<()> {
         while number < due && sent < UDP_CHUNK {
             message.clear();
             part.feed.put(number, &mut message);
-            send_datagram(&socket, &message, &part.tally)?;
+            let mut tries = 0;
+            while let Err(error) = socket.send(&message) {
+                note_send_error(error, &mut tries, &part.tally)?;
+            }
             sent += 1;
             bytes += message.len() as u64;
             number += part.of;
         }
         part.tally.add_sent(sent, bytes);
     }
+    part.note_end(number);
     Ok(())
 }
 
@@ -101,23 +145,22 @@ fn connected_udp(to: SocketAddr) -> std::io::Result<UdpSocket> {
     Ok(socket)
 }
 
-fn send_datagram(socket: &UdpSocket, message: &[u8], tally: &Tally) -> std::io::Result<()> {
-    let mut tries = 0;
-    loop {
-        match socket.send(message) {
-            Ok(_) => return Ok(()),
-            // The error belongs to a datagram sent before; this one has not been sent yet.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                tally.add_refused(1);
-                tally.add_error("the port is closed: the peer's system turned datagrams away".into());
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) && tries < FULL_BUFFER_TRIES => {
-                tries += 1;
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(error) => return Err(error),
+/// Decides whether a datagram is offered once more.
+fn note_send_error(error: std::io::Error, tries: &mut u32, tally: &Tally) -> std::io::Result<()> {
+    match error.kind() {
+        // The error belongs to a datagram sent before; this one has not been sent yet.
+        ErrorKind::ConnectionRefused => {
+            tally.add_refused(1);
+            tally.add_error("the port is closed: the peer's system turned datagrams away".into());
+            Ok(())
         }
+        ErrorKind::Interrupted => Ok(()),
+        _ if error.raw_os_error() == Some(libc::ENOBUFS) && *tries < FULL_BUFFER_TRIES => {
+            *tries += 1;
+            std::thread::sleep(Duration::from_millis(1));
+            Ok(())
+        }
+        _ => Err(error),
     }
 }
 
@@ -127,6 +170,35 @@ pub fn send_tcp(to: SocketAddr, framing: Framing, mut part: Part) -> std::io::Re
     stream.set_nodelay(true)?;
     // A peer that reads slowly makes a write wait; with a time-out the thread can be stopped meanwhile.
     stream.set_write_timeout(Some(LONGEST_NAP))?;
+    let complete = match part.feed.pool(part.index, part.of, |message, out| frame(framing, message, out)) {
+        Some(pool) => write_pool(&mut stream, pool, &part)?,
+        None => write_fresh(&mut stream, framing, &mut part)?,
+    };
+    if !complete {
+        part.tally.add_error("stopped while the peer was not reading; the last write is incomplete".into());
+        return Ok(());
+    }
+    stream.shutdown(Shutdown::Write)?;
+    await_close(&mut stream)
+}
+
+/// Writes laid out messages until the run is over; false if it was stopped amid a write.
+fn write_pool(stream: &mut TcpStream, mut pool: Pool, part: &Part) -> std::io::Result<bool> {
+    let mut number = part.index;
+    while let Some(due) = part.due(number) {
+        let slice = pool.take(part.until(number, due), TCP_CHUNK);
+        if !write_all(stream, slice.bytes, part)? {
+            return Ok(false);
+        }
+        part.tally.add_sent(slice.len() as u64, slice.bytes.len() as u64);
+        number += slice.len() as u64 * part.of;
+    }
+    part.note_end(number);
+    Ok(true)
+}
+
+/// The same for messages that are made afresh.
+fn write_fresh(stream: &mut TcpStream, framing: Framing, part: &mut Part) -> std::io::Result<bool> {
     let mut buffer = Vec::with_capacity(TCP_CHUNK * 2);
     let mut message = Vec::with_capacity(2_048);
     let mut number = part.index;
@@ -140,26 +212,29 @@ pub fn send_tcp(to: SocketAddr, framing: Framing, mut part: Part) -> std::io::Re
             sent += 1;
             number += part.of;
         }
-        if !write_all(&mut stream, &buffer, &part)? {
-            part.tally.add_error("stopped while the peer was not reading; the last write is incomplete".into());
-            return Ok(());
+        if !write_all(stream, &buffer, part)? {
+            return Ok(false);
         }
         part.tally.add_sent(sent, buffer.len() as u64);
     }
-    stream.shutdown(Shutdown::Write)?;
-    await_close(&mut stream)
+    part.note_end(number);
+    Ok(true)
 }
 
-fn frame(framing: Framing, message: &[u8], buffer: &mut Vec<u8>) {
+/// Appends a message with its framing; answers where in it the message begins.
+fn frame(framing: Framing, message: &[u8], buffer: &mut Vec<u8>) -> usize {
     match framing {
         Framing::LineFeed => {
             buffer.extend_from_slice(message);
             buffer.push(b'\n');
+            0
         }
         Framing::OctetCounted => {
-            buffer.extend_from_slice(message.len().to_string().as_bytes());
+            let count = message.len().to_string();
+            buffer.extend_from_slice(count.as_bytes());
             buffer.push(b' ');
             buffer.extend_from_slice(message);
+            count.len() + 1
         }
     }
 }

@@ -7,6 +7,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::samples::Random;
+use crate::model::{Handling, InvalidName, MatchType, RuleDraft, Team};
 
 const PARTS: [&str; 8] =
     ["Fan module", "Power supply", "Line card", "Fabric link", "Optics", "Backplane sensor", "Crypto engine", "Uplink"];
@@ -21,6 +22,8 @@ const FORWARDED_PERCENT: f64 = 0.1;
 /// never holds the same line twice and compresses no better than real traffic does.
 const POOL: usize = 16_384;
 const HOSTS: u32 = 50;
+const IGNORE: &str = "Ignore";
+const TEAM: &str = "BENCH";
 const FILLER: &str = "reported by chassis manager during the periodic inventory walk, see the hardware log of the unit for \
                       the readings of the last ten minutes and the serial numbers of neighbouring parts; ";
 
@@ -48,6 +51,8 @@ pub struct Line {
     pub app: &'static str,
     /// Text, with its mark at the end.
     pub text: String,
+    /// The rule that hits it, if one does.
+    pub rule: Option<u32>,
 }
 
 impl Line {
@@ -67,13 +72,18 @@ pub fn lines(spec: &Synthetic, mark: &str, stamp: &str) -> Vec<Line> {
     (0..POOL).map(|_| line(spec, &mut random, mark, stamp)).collect()
 }
 
+/// Which lines of the pool a rule hits, by their place in it. Message `n` of a run is line `n` modulo the length.
+pub fn hits(spec: &Synthetic) -> Vec<bool> {
+    lines(spec, "", "").iter().map(|line| line.rule.is_some()).collect()
+}
+
 fn line(spec: &Synthetic, random: &mut Random, mark: &str, stamp: &str) -> Line {
-    let (part, state, code) = if spec.rules > 0 && random.chance(spec.match_percent) {
+    let (part, state, code, rule) = if spec.rules > 0 && random.chance(spec.match_percent) {
         let forwarded = random.chance(100.0 * FORWARDED_PERCENT / spec.match_percent);
         let rule = if forwarded || spec.rules == 1 { 0 } else { 1 + random.below(spec.rules - 1) };
-        (part_of(rule), state_of(rule), rule)
+        (part_of(rule), state_of(rule), rule, Some(rule))
     } else {
-        (*random.pick(&PARTS), *random.pick(&STATES), FIRST_FREE_CODE + random.below(FIRST_FREE_CODE))
+        (*random.pick(&PARTS), *random.pick(&STATES), FIRST_FREE_CODE + random.below(FIRST_FREE_CODE), None)
     };
     let pri = 128 + u8::try_from(random.below(8)).unwrap_or(6);
     let host = format!("edge-{:03}.site.example", random.below(HOSTS));
@@ -85,7 +95,7 @@ fn line(spec: &Synthetic, random: &mut Random, mark: &str, stamp: &str) -> Line 
     text.extend(FILLER.chars().cycle().take(spec.size.saturating_sub(used)));
     text.push(' ');
     text.push_str(mark);
-    Line { pri, host, app, text }
+    Line { pri, host, app, text, rule }
 }
 
 fn part_of(rule: u32) -> &'static str {
@@ -99,21 +109,51 @@ fn state_of(rule: u32) -> &'static str {
 /// Rule `number` of the set that the lines are made for, as the API takes it. Every tenth is a regular expression.
 /// Rule 0 opens a ticket; the others are recorded only.
 pub fn rule(number: u32) -> Value {
-    let text = format!("{} {} code {number:05}", part_of(number), state_of(number)).to_lowercase();
-    let (match_type, match_string) =
-        if number % 10 == 9 { ("regex", format!(r"{text} on (slot|unit) \d+")) } else { ("contains", text) };
+    let (match_type, match_string) = condition(number);
     json!({
         "match_string": match_string,
         "trap_oid": null,
         "syslog_severity": null,
-        "match_type": match_type,
-        // Spread over the range, so that the order of the rules is not the order of their codes.
-        "priority": (u64::from(number) * 7_919) % 99_991 + 1,
-        "prod_handling": if number == 0 { "Ticket_only" } else { "Ignore" },
-        "dev_handling": "Ignore",
-        "team_assignment": "BENCH",
+        "match_type": match_type.name(),
+        "priority": priority(number),
+        "prod_handling": handling(number),
+        "dev_handling": IGNORE,
+        "team_assignment": TEAM,
         "is_active": true,
     })
+}
+
+/// The same rule as the program itself keeps it.
+pub fn draft(number: u32) -> Result<RuleDraft, InvalidName> {
+    let (match_type, match_string) = condition(number);
+    Ok(RuleDraft {
+        match_string: Some(match_string),
+        trap_oid: None,
+        syslog_severity: None,
+        match_type,
+        priority: priority(number),
+        prod_handling: Handling::new(handling(number))?,
+        dev_handling: Handling::new(IGNORE)?,
+        team_assignment: Team::new(TEAM)?,
+        is_active: true,
+    })
+}
+
+fn condition(number: u32) -> (MatchType, String) {
+    let text = format!("{} {} code {number:05}", part_of(number), state_of(number)).to_lowercase();
+    match number % 10 {
+        9 => (MatchType::Regex, format!(r"{text} on (slot|unit) \d+")),
+        _ => (MatchType::Contains, text),
+    }
+}
+
+/// Spread over the range, so that the order of the rules is not the order of their codes.
+fn priority(number: u32) -> i32 {
+    i32::try_from((u64::from(number) * 7_919) % 99_991 + 1).unwrap_or(1)
+}
+
+const fn handling(number: u32) -> &'static str {
+    if number == 0 { "Ticket_only" } else { IGNORE }
 }
 
 #[cfg(test)]
@@ -149,12 +189,30 @@ mod tests {
         let lines = lines(&spec(20), "seq=0", STAMP);
         for line in &lines[..4_000] {
             let matching: Vec<usize> = (0..rules.len()).filter(|at| rules[*at].is_match(&line.text)).collect();
-            assert!(matching.len() <= 1, "{} is hit by {matching:?}", line.text);
+            let told: Vec<usize> = line.rule.into_iter().map(|rule| rule as usize).collect();
+            assert_eq!(matching, told, "{}", line.text);
             matching.iter().for_each(|at| hit[*at] += 1);
         }
         let total: i32 = hit.iter().sum();
         assert!((total - 400).abs() < 80, "{total} lines are hit");
         assert!(hit.iter().all(|count| *count > 0), "a rule is never hit: {hit:?}");
+    }
+
+    #[test]
+    fn a_rule_is_the_same_for_the_api_and_for_the_program() {
+        for number in [0, 1, 9, 49_999] {
+            let (draft, rule) = (draft(number).expect("valid"), rule(number));
+            assert_eq!(draft.validate(), Ok(()));
+            assert_eq!(draft.match_string.as_deref(), rule["match_string"].as_str());
+            assert_eq!(draft.match_type.name(), rule["match_type"]);
+            assert_eq!(draft.prod_handling.as_str(), rule["prod_handling"]);
+        }
+    }
+
+    #[test]
+    fn the_lines_that_are_hit_do_not_depend_on_the_mark() {
+        let told: Vec<bool> = lines(&spec(20), "run seq=0", STAMP).iter().map(|line| line.rule.is_some()).collect();
+        assert_eq!(hits(&spec(20)), told);
     }
 
     #[test]

@@ -36,6 +36,8 @@ struct Details {
     statuses: BTreeMap<u16, u64>,
     latencies: Latencies,
     errors: Vec<String>,
+    /// Messages of each connection, by its number.
+    connections: BTreeMap<u64, u64>,
 }
 
 impl Tally {
@@ -66,6 +68,11 @@ impl Tally {
         self.refused.fetch_add(messages, Ordering::Relaxed);
     }
 
+    /// Notes how many messages a connection has sent in all. One that broke off amid a message notes nothing.
+    pub fn note_connection(&self, index: u64, messages: u64) {
+        self.details.lock().connections.insert(index, messages);
+    }
+
     /// Keeps what went wrong, unless it is known already.
     pub fn add_error(&self, text: String) {
         let errors = &mut self.details.lock().errors;
@@ -93,6 +100,7 @@ impl Tally {
             statuses: details.statuses.clone(),
             latency: details.latencies.summary(),
             errors: details.errors.clone(),
+            connections: details.connections.clone(),
         }
     }
 }
@@ -124,6 +132,10 @@ pub struct Report {
     pub latency: Option<LatencySummary>,
     /// The first few different errors.
     pub errors: Vec<String>,
+    /// Messages of each connection; one that broke off is missing. Connection `c` of `n` sends the messages `c`, `c + n`,
+    /// `c + 2 n` and so on, so this tells exactly which messages went out.
+    #[serde(skip)]
+    pub connections: BTreeMap<u64, u64>,
 }
 
 impl Report {
