@@ -23,6 +23,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cli", &["admin", "config", "app"]),
 ];
 
+/// What single files may import on top. The benchmark measures stages on their own and reads the audit of a server that has
+/// ended; going through `admin` it would measure something else.
+const EXCEPTIONS: &[(&str, &[&str])] = &[("cli/bench/", &["queue", "store", "rules", "ingest"])];
+
 /// Crates with a home: the path prefixes under `src/` that may name them.
 const HOMES: &[(&str, &[&str])] = &[
     ("sled", &["queue/"]),
@@ -105,6 +109,8 @@ fn forbidden_imports_would_be_found() {
     check("app.rs", "use crate::{web, alerter, forward};", 0);
     check("upkeep/slo.rs", "use crate::config::Config;", 1);
     check("queue/sled/mod.rs", "let db = sled::open(path);", 0);
+    check("cli/bench/stages.rs", "use crate::queue::Queue;", 0);
+    check("cli/send/run.rs", "use crate::queue::Queue;", 1);
     check("alerter/worker.rs", "use reqwest::Client;", 1);
 }
 
@@ -116,7 +122,7 @@ fn import_faults(source: &Source) -> Vec<String> {
     }
     let mut faults = Vec::new();
     for import in imports(source) {
-        if import != module && !is_allowed(module, &import) {
+        if import != module && !is_allowed(module, &import) && !is_excepted(&source.path, &import) {
             faults.push(format!("src/{} imports crate::{import}", source.path));
         }
     }
@@ -133,6 +139,10 @@ fn is_allowed(module: &str, import: &str) -> bool {
         _ if GROUND.contains(&import) => true,
         _ => MAY_IMPORT.iter().any(|(name, allowed)| *name == module && allowed.contains(&import)),
     }
+}
+
+fn is_excepted(path: &str, import: &str) -> bool {
+    EXCEPTIONS.iter().any(|(prefix, allowed)| path.starts_with(prefix) && allowed.contains(&import))
 }
 
 fn home_faults(source: &Source) -> Vec<String> {

@@ -18,13 +18,16 @@ pub enum Input {
     SyslogUdp,
     /// One JSON event a request.
     Http,
-    /// 500 JSON events a request.
+    /// Some JSON events a request (--batch).
     HttpBatch,
     /// SNMP v2c traps, at the highest rate of a few that loses nothing.
     Snmp,
 }
 
 impl Input {
+    /// Every input, in the order of the table.
+    const ALL: [Self; 5] = [Self::SyslogTcp, Self::SyslogUdp, Self::Http, Self::HttpBatch, Self::Snmp];
+
     /// The name on the command line and in reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,53 +45,86 @@ impl Input {
         match self {
             Self::SyslogTcp => 2,
             Self::SyslogUdp | Self::Snmp => 1,
-            Self::Http => 128,
+            Self::Http => 64,
             Self::HttpBatch => 8,
         }
     }
+}
 
-    /// Events in one request.
-    pub const fn batch(self) -> u32 {
+/// One part of the way on its own, in this process, without sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// The event queue: append with sync, lease, ack.
+    Queue,
+    /// The rules: which one matches, on one core.
+    Matcher,
+    /// The audit: rows of matched events, durable.
+    Audit,
+}
+
+impl Stage {
+    /// Every stage, in the order of an event's way.
+    const ALL: [Self; 3] = [Self::Queue, Self::Matcher, Self::Audit];
+
+    /// The name on the command line and in reports.
+    pub const fn name(self) -> &'static str {
         match self {
-            Self::HttpBatch => 500,
-            _ => 1,
+            Self::Queue => "queue",
+            Self::Matcher => "matcher",
+            Self::Audit => "audit",
         }
     }
 }
 
 /// Measures this build on this machine: events per second that are durable, judged and audited, CPU, memory, disk.
 ///
-/// Each combination of inputs and rules runs against a fresh server. Exit status: 0 nothing was lost, 1 something was
-/// lost or could not be measured, 2 wrong arguments.
+/// Each combination of inputs, rules and shares of matching lines runs against a fresh server. Afterwards the server is
+/// stopped and its audit is compared, by sequence number, with what was sent. Without --inputs, --stages, --flood and
+/// --backlog all inputs and stages are measured; with any of them only what is named. Exit status: 0 nothing was lost or
+/// doubled, 1 something was or could not be measured, 2 wrong arguments.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// Inputs to measure.
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        value_name = "LIST",
-        default_value = "syslog-tcp,syslog-udp,http,http-batch,snmp"
-    )]
-    pub inputs: Vec<Input>,
+    /// Inputs to measure: syslog-tcp, syslog-udp, http, http-batch, snmp.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
+    inputs: Vec<Input>,
+    /// Parts to measure on their own, without sockets: queue, matcher, audit.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
+    stages: Vec<Stage>,
+    /// Flood the syslog UDP port and measure how long pages take meanwhile. Drops are expected and counted.
+    #[arg(long)]
+    pub flood: bool,
+    /// Start with so many events waiting; measure the start, draining, and the space given back.
+    #[arg(long, value_name = "EVENTS")]
+    pub backlog: Option<u64>,
     /// Numbers of rules to measure with.
     #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "10,1000,10000")]
     pub rules: Vec<u32>,
+    /// Shares of the lines that a rule hits, in percent.
+    #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "10")]
+    pub match_percent: Vec<f64>,
     /// Seconds of load per measurement.
     #[arg(long, default_value_t = 10)]
     pub seconds: u32,
-    /// Share of the lines that a rule hits, in percent.
-    #[arg(long, default_value_t = 10.0)]
-    pub match_percent: f64,
+    /// Seconds of load before it, not measured: files are opened, caches filled, and the server sees what its traffic
+    /// is like.
+    #[arg(long, default_value_t = 3)]
+    pub warm_up: u32,
     /// Length of a line in bytes.
     #[arg(long, default_value_t = 202)]
     pub size: usize,
+    /// Events in one request of http-batch.
+    #[arg(long, default_value_t = 100)]
+    pub batch: u32,
     /// First rate to try over syslog UDP, messages a second; lower ones follow while messages are lost.
     #[arg(long, default_value_t = 300_000)]
     pub udp_rate: u32,
     /// First rate to try with SNMP traps.
-    #[arg(long, default_value_t = 60_000)]
+    #[arg(long, default_value_t = 75_000)]
     pub snmp_rate: u32,
+    /// Datagrams a second of --flood, as far as the machine can send them; 0 is as many as it can.
+    #[arg(long, default_value_t = 500_000)]
+    pub flood_rate: u32,
     /// Connections, instead of each input's own number.
     #[arg(long)]
     pub connections: Option<u32>,
@@ -106,14 +142,42 @@ pub struct BenchArgs {
 impl BenchArgs {
     /// Checks the numbers.
     pub fn check(&self) -> anyhow::Result<()> {
-        ensure!(!self.inputs.is_empty() && !self.rules.is_empty(), "--inputs and --rules must name at least one each");
+        ensure!(
+            !self.rules.is_empty() && !self.match_percent.is_empty(),
+            "--rules and --match-percent must name one each"
+        );
         ensure!((1..=600).contains(&self.seconds), "--seconds must be between 1 and 600");
-        ensure!((0.0..=100.0).contains(&self.match_percent), "--match-percent must be between 0 and 100");
+        ensure!((1..=60).contains(&self.warm_up), "--warm-up must be between 1 and 60");
+        let share = |percent: &f64| (0.0..=100.0).contains(percent);
+        ensure!(self.match_percent.iter().all(share), "--match-percent must be between 0 and 100");
         ensure!((100..=60_000).contains(&self.size), "--size must be between 100 and 60000 bytes");
+        ensure!((1..=10_000).contains(&self.batch), "--batch must be between 1 and 10000");
         ensure!(self.rules.iter().all(|rules| *rules < MAX_RULES), "--rules must be below {MAX_RULES}");
         ensure!(self.udp_rate > 0 && self.snmp_rate > 0, "--udp-rate and --snmp-rate must be above 0");
         ensure!(self.connections.is_none_or(|n| (1..=256).contains(&n)), "--connections must be between 1 and 256");
+        let backlog = self.backlog.is_none_or(|events| (1..=100_000_000).contains(&events));
+        ensure!(backlog, "--backlog must be between 1 and 100000000 events");
         Ok(())
+    }
+
+    /// Whether nothing in particular was asked for.
+    fn wants_all(&self) -> bool {
+        self.inputs.is_empty() && self.stages.is_empty() && !self.flood && self.backlog.is_none()
+    }
+
+    /// The inputs to measure.
+    pub fn inputs(&self) -> Vec<Input> {
+        if self.wants_all() { Input::ALL.to_vec() } else { self.inputs.clone() }
+    }
+
+    /// The stages to measure.
+    pub fn stages(&self) -> Vec<Stage> {
+        if self.wants_all() { Stage::ALL.to_vec() } else { self.stages.clone() }
+    }
+
+    /// Events in one request.
+    pub fn batch_of(&self, input: Input) -> u32 {
+        if input == Input::HttpBatch { self.batch } else { 1 }
     }
 
     /// The rates to try, highest first; one without a limit where the protocol itself slows the sender down.
@@ -147,22 +211,48 @@ mod tests {
 
     #[test]
     fn lists_are_separated_by_commas() {
-        let args = args("--inputs http,snmp --rules 1,2,3").expect("valid");
-        assert_eq!((args.inputs, args.rules), (vec![Input::Http, Input::Snmp], vec![1, 2, 3]));
+        let args = args("--inputs http,snmp --rules 1,2,3 --match-percent 0,10").expect("valid");
+        assert_eq!((args.inputs(), args.rules), (vec![Input::Http, Input::Snmp], vec![1, 2, 3]));
+        assert_eq!(args.match_percent, [0.0, 10.0]);
     }
 
     #[test]
-    fn all_inputs_are_measured_by_default() {
+    fn everything_is_measured_unless_something_is_named() {
+        let names = |line: &str| {
+            let args = args(line).expect("valid");
+            let inputs = args.inputs().iter().map(|input| input.name()).collect::<Vec<_>>().join(" ");
+            (inputs, args.stages().iter().map(|stage| stage.name()).collect::<Vec<_>>().join(" "))
+        };
+        let named = |inputs: &str, stages: &str| (inputs.to_owned(), stages.to_owned());
+        assert_eq!(names(""), named("syslog-tcp syslog-udp http http-batch snmp", "queue matcher audit"));
+        assert_eq!(names("--stages matcher"), named("", "matcher"));
+        assert_eq!(names("--inputs snmp"), named("snmp", ""));
+        assert_eq!(names("--flood"), named("", ""));
+        assert_eq!(names("--backlog 1000"), named("", ""));
+    }
+
+    #[test]
+    fn datagrams_are_tried_at_falling_rates() {
         let args = args("").expect("valid");
-        let names: Vec<_> = args.inputs.iter().map(|input| input.name()).collect();
-        assert_eq!(names, ["syslog-tcp", "syslog-udp", "http", "http-batch", "snmp"]);
         assert_eq!(args.rates(Input::SyslogUdp)[..2], [Some(300_000.0), Some(240_000.0)]);
         assert_eq!(args.rates(Input::Http), [None]);
+        assert_eq!((args.batch_of(Input::HttpBatch), args.batch_of(Input::Http)), (100, 1));
     }
 
     #[test]
     fn arguments_that_make_no_sense_are_refused() {
-        for line in ["--inputs fax", "--rules x", "--rules 50000", "--seconds 0", "--size 5", "--connections 0"] {
+        for line in [
+            "--inputs fax",
+            "--stages lunch",
+            "--rules x",
+            "--rules 50000",
+            "--seconds 0",
+            "--size 5",
+            "--connections 0",
+            "--match-percent 101",
+            "--backlog 0",
+            "--batch 0",
+        ] {
             assert!(args(line).is_err(), "{line}");
         }
     }

@@ -1,7 +1,8 @@
-//! One measurement: load for some seconds, then wait until the server has judged everything it took.
+//! One measurement: load for some seconds, then wait until the server has judged everything it took, then stop it and
+//! compare its audit with what was sent.
 //!
 //! The processed rate counts from the first message to the last judged one, so a backlog that was built up during the
-//! load lowers it. What was sent and never judged is reported as lost.
+//! load lowers it. What was sent and never judged, or judged and never written down, is reported as lost.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -12,82 +13,120 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{BenchArgs, Input};
 use super::figures::{self, Counters};
+use super::ledger::{Findings, Ledger};
 use super::report::Measurement;
 use super::server::Server;
 use crate::cli::mock_moog::{MockMoog, MockOptions};
 use crate::cli::send::http::Endpoint;
 use crate::cli::send::snmp::{Notification, SnmpVersion, Wrapping};
 use crate::cli::send::synthetic::{self, Synthetic};
-use crate::cli::send::{self, Encoding, Framing, Origin, Plan, PostOptions, Report, Shape, Tally, Transport};
+use crate::cli::send::{self, Encoding, Framing, Marker, Origin, Plan, PostOptions, Report, Shape, Tally, Transport};
 
-/// Load before the measured one: it opens files, fills caches and sets off the alerts about unhandled messages, which
-/// come once a day for each kind of message.
-const WARM_UP: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 /// Without progress for so long the server has taken and judged all it will.
 const QUIET: Duration = Duration::from_secs(2);
 /// A queue of five million events at 50,000 a second.
 const LONGEST_DRAIN: Duration = Duration::from_secs(120);
 const POST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Digits of the running number: enough for ten hours at 250,000 a second.
+const DIGITS: usize = 10;
 
-/// Starts a server, measures one input with so many rules, and stops the server.
-pub async fn measure(args: &BenchArgs, parent: &Path, input: Input, rules: u32) -> anyhow::Result<Measurement> {
+/// What is measured at one time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Case {
+    /// The way in.
+    pub input: Input,
+    /// Active rules.
+    pub rules: u32,
+    /// Share of the lines that a rule hits, in percent.
+    pub match_percent: f64,
+}
+
+/// Starts a server, measures one case, stops the server and looks into its audit.
+pub async fn measure(args: &BenchArgs, parent: &Path, case: Case) -> anyhow::Result<Measurement> {
     let receiver = MockMoog::start(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, MockOptions::default())?;
     let mut server = Server::start(parent, &receiver.url()).await?;
     let (idle_bytes, _) = figures::memory(server.pid())?;
-    server.install((0..rules).map(synthetic::rule).collect()).await?;
+    server.install((0..case.rules).map(synthetic::rule).collect()).await?;
 
-    let mut best = None;
-    for (attempt, rate) in args.rates(input).into_iter().enumerate() {
-        let warm_up = plan(args, &server, input, rules, WARM_UP, rate)?;
-        load(&mut server, warm_up).await?;
+    let mut best: Option<(Measurement, Ledger)> = None;
+    for (attempt, rate) in args.rates(case.input).into_iter().enumerate() {
+        let warm_up = Duration::from_secs(u64::from(args.warm_up));
+        let warming = plan(args, &server, case, "warm", warm_up, rate)?;
+        load(&mut server, warming).await?;
         let load_time = Duration::from_secs(u64::from(args.seconds));
         let before = Moment::now(&mut server).await?;
-        let plan = plan(args, &server, input, rules, load_time, rate)?;
+        let mark = format!("run{attempt}");
+        let plan = plan(args, &server, case, &mark, load_time, rate)?;
+        let connections = u64::from(plan.connections);
         let run = load(&mut server, plan).await?;
-        let measurement = measurement(input, rules, &before, &run, &server)?;
+        let measurement = measurement(case, &before, &run, &server)?;
         let clean = measurement.lost == 0;
         // Of several rates the first that lost nothing counts; if all did, the one that lost the smallest share.
-        if clean || attempt == 0 || best.as_ref().is_none_or(|best: &Measurement| measurement.loss() < best.loss()) {
-            best = Some(measurement);
+        if clean || best.as_ref().is_none_or(|(best, _)| measurement.loss() < best.loss()) {
+            let hits = synthetic::hits(&lines(args, case));
+            best = Some((measurement, Ledger::new(&mark, hits, run.report.connections, connections)));
         }
         if clean {
             break;
         }
     }
-    let mut best = best.ok_or_else(|| anyhow::anyhow!("no rate to measure with"))?;
+    let (mut best, ledger) = best.ok_or_else(|| anyhow::anyhow!("no rate to measure with"))?;
     best.started_in_ms = server.started_in.as_secs_f64() * 1_000.0;
     best.idle_mb = idle_bytes as f64 / 1e6;
+    server.stop().await?;
     best.alerts_delivered = receiver.stats().received;
+    settle(&mut best, ledger.compare(&server.data()).await?);
     Ok(best)
 }
 
+/// Puts what the audit tells beside what the counters tell; the worse of both counts.
+fn settle(measurement: &mut Measurement, findings: Findings) {
+    // What was refused, or got no answer, was sent and need not have a row.
+    let excused = measurement.refused;
+    measurement.lost = measurement.lost.max(findings.missing.saturating_sub(excused));
+    measurement.doubled = measurement.doubled.max(findings.doubled + findings.unexpected);
+    measurement.audit = Some(findings);
+}
+
 /// The server's figures before the load.
-struct Moment {
+pub struct Moment {
     counters: Counters,
     cpu: f64,
+    own_cpu: f64,
     disk: u64,
 }
 
 impl Moment {
-    async fn now(server: &mut Server) -> anyhow::Result<Self> {
+    /// The figures now.
+    pub async fn now(server: &mut Server) -> anyhow::Result<Self> {
         let disk = figures::disk_bytes(&server.data());
-        Ok(Self { counters: server.counters().await?, cpu: figures::cpu_seconds(server.pid())?, disk })
+        let own_cpu = figures::cpu_seconds(std::process::id())?;
+        Ok(Self { counters: server.counters().await?, cpu: figures::cpu_seconds(server.pid())?, own_cpu, disk })
+    }
+
+    /// The counters then.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
     }
 }
 
 /// What a load did.
-struct Load {
-    report: Report,
-    counters: Counters,
+pub struct Load {
+    /// What the sender tells.
+    pub report: Report,
+    /// The server's counters when it was done.
+    pub counters: Counters,
     /// From the first message to the last judged one.
-    took: Duration,
+    pub took: Duration,
     /// CPU seconds of the server when it was done.
     cpu: f64,
+    /// CPU seconds of this process when the last message was sent.
+    own_cpu: f64,
 }
 
 /// Sends, and waits until the server has judged what it took.
-async fn load(server: &mut Server, plan: Plan) -> anyhow::Result<Load> {
+pub async fn load(server: &mut Server, plan: Plan) -> anyhow::Result<Load> {
     let before = server.counters().await?;
     let stop = CancellationToken::new();
     // When this future is dropped, the sending threads are told to end.
@@ -95,6 +134,7 @@ async fn load(server: &mut Server, plan: Plan) -> anyhow::Result<Load> {
     let begun = Instant::now();
     let report = send::execute(plan, Arc::new(Tally::default()), stop).await?;
     let sent_by = Instant::now();
+    let own_cpu = figures::cpu_seconds(std::process::id())?;
     let expected = before.processed_total() + taken(&report);
     let mut last = server.counters().await?;
     let mut progress = Instant::now();
@@ -112,7 +152,7 @@ async fn load(server: &mut Server, plan: Plan) -> anyhow::Result<Load> {
         last = now;
     }
     let took = progress.max(sent_by) - begun;
-    Ok(Load { report, counters: last, took, cpu: figures::cpu_seconds(server.pid())? })
+    Ok(Load { report, counters: last, took, cpu: figures::cpu_seconds(server.pid())?, own_cpu })
 }
 
 /// Messages that the server has to judge: all that were sent, less what it refused in so many words.
@@ -120,7 +160,7 @@ fn taken(report: &Report) -> u64 {
     report.sent.saturating_sub(report.refused).saturating_sub(report.unanswered)
 }
 
-fn measurement(input: Input, rules: u32, before: &Moment, run: &Load, server: &Server) -> anyhow::Result<Measurement> {
+fn measurement(case: Case, before: &Moment, run: &Load, server: &Server) -> anyhow::Result<Measurement> {
     let judged = run.counters.processed_total().saturating_sub(before.counters.processed_total());
     let matched = run.counters.matched().saturating_sub(before.counters.matched());
     let (_, peak) = figures::memory(server.pid())?;
@@ -132,17 +172,20 @@ fn measurement(input: Input, rules: u32, before: &Moment, run: &Load, server: &S
         errors.push(format!("{waiting} events were still waiting in the queue; they are counted as lost"));
     }
     Ok(Measurement {
-        input,
-        rules,
+        input: case.input,
+        rules: case.rules,
         sent: run.report.sent,
         sent_per_second: run.report.messages_per_second,
         refused: run.report.refused + run.report.unanswered,
         processed: judged,
         processed_per_second: judged as f64 / run.took.as_secs_f64().max(1e-6),
         lost: taken(&run.report).saturating_sub(judged),
+        doubled: judged.saturating_sub(run.report.sent),
+        audit: None,
         kernel_drops: run.counters.kernel_drops.saturating_sub(before.counters.kernel_drops),
         drain_seconds: (run.took.as_secs_f64() - run.report.seconds).max(0.0),
         cpu_seconds_per_million: (run.cpu - before.cpu) * 1e6 / events,
+        generator_cpu_seconds_per_million: (run.own_cpu - before.own_cpu) * 1e6 / run.report.sent.max(1) as f64,
         peak_mb: peak as f64 / 1e6,
         disk_bytes_per_event: disk as f64 / events,
         matched_percent: 100.0 * matched as f64 / events,
@@ -154,16 +197,21 @@ fn measurement(input: Input, rules: u32, before: &Moment, run: &Load, server: &S
     })
 }
 
-fn plan(
+fn lines(args: &BenchArgs, case: Case) -> Synthetic {
+    Synthetic { rules: case.rules, match_percent: case.match_percent, size: args.size, seed: args.seed }
+}
+
+/// A load on `server`, each message marked `mark`.
+pub fn plan(
     args: &BenchArgs,
     server: &Server,
-    input: Input,
-    rules: u32,
+    case: Case,
+    mark: &str,
     duration: Duration,
     rate: Option<f64>,
 ) -> anyhow::Result<Plan> {
     let addresses = &server.addresses;
-    let (transport, shape) = match input {
+    let (transport, shape) = match case.input {
         Input::SyslogTcp => (Transport::Tcp(addresses.syslog_tcp, Framing::LineFeed), Shape::Syslog),
         Input::SyslogUdp => (Transport::Udp(addresses.syslog_udp), Shape::Syslog),
         Input::Snmp => (Transport::Udp(addresses.snmp), trap_shape()),
@@ -171,7 +219,7 @@ fn plan(
             let options = PostOptions {
                 endpoint: Endpoint::parse(&addresses.ingest.to_string(), "/api/v2/ingest")?,
                 api_key: Some(Arc::from(server.ingest_key())),
-                batch: input.batch(),
+                batch: args.batch_of(case.input),
                 encoding: Encoding::Plain,
                 timeout: POST_TIMEOUT,
             };
@@ -181,14 +229,9 @@ fn plan(
     Ok(Plan {
         transport,
         shape,
-        origin: Origin::Synthetic(Synthetic {
-            rules,
-            match_percent: args.match_percent,
-            size: args.size,
-            seed: args.seed,
-        }),
-        marker: None,
-        connections: args.connections.unwrap_or_else(|| input.connections()),
+        origin: Origin::Synthetic(lines(args, case)),
+        marker: Some(Marker { text: mark.to_owned(), digits: DIGITS }),
+        connections: args.connections.unwrap_or_else(|| case.input.connections()),
         count: None,
         duration: Some(duration),
         rate,

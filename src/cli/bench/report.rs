@@ -1,8 +1,13 @@
-//! What was measured, as a table for people and as JSON for machines.
+//! What was measured, as tables for people and as JSON for machines.
 
 use serde::Serialize;
 
 use super::args::Input;
+use super::backlog::BacklogFigures;
+use super::flood::FloodFigures;
+use super::ledger::Findings;
+use super::stages::StageFigures;
+use super::table::Table;
 use crate::cli::send::{LatencySummary, grouped};
 
 /// Everything of one call of `muttd bench`.
@@ -20,11 +25,17 @@ pub struct BenchReport {
     pub seconds: u32,
     /// Bytes of a line.
     pub line_bytes: usize,
-    /// One entry for each input and number of rules.
+    /// One entry for each input, number of rules and share of matching lines.
     pub measurements: Vec<Measurement>,
+    /// Single stages.
+    pub stages: Vec<StageFigures>,
+    /// Pages during a flood of datagrams.
+    pub flood: Option<FloodFigures>,
+    /// A start with events waiting.
+    pub backlog: Option<BacklogFigures>,
 }
 
-/// One input with one number of rules.
+/// One input with one number of rules and one share of matching lines.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measurement {
     /// The way in.
@@ -41,14 +52,20 @@ pub struct Measurement {
     pub processed: u64,
     /// The same a second, from the first message sent to the last one judged.
     pub processed_per_second: f64,
-    /// Messages sent and not refused, but never judged.
+    /// Messages sent and not refused, but never judged, or hit by a rule and without a row in the audit.
     pub lost: u64,
+    /// Events judged beyond those sent, and rows of the audit that should not be there.
+    pub doubled: u64,
+    /// The audit compared with what was sent, by sequence number.
+    pub audit: Option<Findings>,
     /// Datagrams that the kernel dropped before the server could read them.
     pub kernel_drops: u64,
     /// How long the server worked on after the last message was sent.
     pub drain_seconds: f64,
     /// CPU seconds of the server for a million events.
     pub cpu_seconds_per_million: f64,
+    /// CPU seconds of the sender for a million messages: what it takes from the server's share of the machine.
+    pub generator_cpu_seconds_per_million: f64,
     /// Most memory the server had, in MB.
     pub peak_mb: f64,
     /// Disk that the load left used, per event.
@@ -73,50 +90,73 @@ impl Measurement {
         self.lost as f64 / self.sent.max(1) as f64
     }
 
-    /// Whether every message that was not refused was judged and sending went without fault.
+    /// Whether every message that was not refused was judged once and sending went without fault.
     pub fn is_clean(&self) -> bool {
-        self.lost == 0 && self.refused == 0 && self.errors.is_empty() && self.processed > 0
+        self.lost == 0 && self.doubled == 0 && self.refused == 0 && self.errors.is_empty() && self.processed > 0
     }
 
-    /// The cells of its row, in the order of [`HEADINGS`].
-    fn cells(&self) -> [String; HEADINGS.len()] {
+    fn row(&self) -> [String; 12] {
         let latency = self.latency.map_or_else(|| "-".to_owned(), |l| format!("{:.1} / {:.1}", l.p50_ms, l.p99_ms));
         [
             self.input.name().to_owned(),
             grouped(u64::from(self.rules)),
+            format!("{:.1}", self.matched_percent),
             grouped(self.sent_per_second as u64),
             grouped(self.processed_per_second as u64),
             grouped(self.lost + self.refused),
+            grouped(self.doubled),
             format!("{:.2}", self.cpu_seconds_per_million),
+            format!("{:.2}", self.generator_cpu_seconds_per_million),
             format!("{:.0}", self.peak_mb),
             format!("{:.0}", self.disk_bytes_per_event),
-            format!("{:.1}", self.matched_percent),
             latency,
         ]
     }
 }
 
-/// Columns of the table; numbers stand to the right.
-const HEADINGS: [&str; 10] = [
+/// Columns of the table of inputs.
+const INPUT_HEADINGS: [&str; 12] = [
     "input",
     "rules",
+    "matched %",
     "sent/s",
     "processed/s",
     "lost",
+    "doubled",
     "CPU s/million",
+    "sender's",
     "peak MB",
     "disk B/event",
-    "matched %",
     "p50 / p99 ms",
 ];
 
+/// Columns of the table of stages.
+const STAGE_HEADINGS: [&str; 7] =
+    ["stage", "rules", "matched %", "events/s", "CPU s/million", "disk B/event", "prepared in ms"];
+
+fn stage_row(figures: &StageFigures) -> [String; 7] {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    [
+        figures.stage.name().to_owned(),
+        or_dash(figures.rules.map(|rules| grouped(u64::from(rules)))),
+        or_dash(figures.matched_percent.map(|percent| format!("{percent:.1}"))),
+        grouped(figures.per_second as u64),
+        format!("{:.2}", figures.cpu_seconds_per_million),
+        or_dash(figures.disk_bytes_per_event.map(|bytes| format!("{bytes:.0}"))),
+        format!("{:.0}", figures.prepared_in_ms),
+    ]
+}
+
 impl BenchReport {
-    /// Whether nothing was lost anywhere.
+    /// Whether nothing was lost or doubled anywhere.
     pub fn is_clean(&self) -> bool {
         self.measurements.iter().all(Measurement::is_clean)
+            && self.stages.iter().all(|figures| figures.errors.is_empty())
+            && self.flood.as_ref().is_none_or(FloodFigures::is_clean)
+            && self.backlog.as_ref().is_none_or(|figures| figures.lost == 0)
     }
 
-    /// The lines above the table.
+    /// The lines above the tables.
     pub fn heading(&self) -> String {
         let memory_note = if matches!(self.file_system.as_str(), "tmpfs" | "ramfs") {
             "\nThis file system lives in memory, where syncs cost nothing: choose a folder on a disk with --dir."
@@ -129,41 +169,86 @@ impl BenchReport {
         )
     }
 
-    /// Heading, table, and what went wrong.
+    /// Heading, tables, and what went wrong.
     pub fn text(&self) -> String {
-        let rows: Vec<_> = self.measurements.iter().map(Measurement::cells).collect();
-        let mut widths = HEADINGS.map(str::len);
-        for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.len());
-            }
-        }
-        let line = |cells: &[String]| {
-            let padded: Vec<String> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
-            format!("{}\n", padded.join("  "))
-        };
-        let mut text = format!("{}\n\n{}", self.heading(), line(&HEADINGS.map(str::to_owned)));
-        for row in &rows {
-            text.push_str(&line(row));
-        }
+        let mut inputs = Table::new(INPUT_HEADINGS);
+        self.measurements.iter().for_each(|measurement| inputs.push(measurement.row()));
+        let mut stages = Table::new(STAGE_HEADINGS);
+        self.stages.iter().for_each(|figures| stages.push(stage_row(figures)));
+        let mut text = format!("{}\n{}{}", self.heading(), inputs.text(), stages.text());
         if let Some(first) = self.measurements.first() {
             text.push_str(&format!("\nready after {:.0} ms, {:.0} MB when idle\n", first.started_in_ms, first.idle_mb));
+        }
+        if let Some(flood) = &self.flood {
+            text.push_str(&flood_text(flood));
+        }
+        if let Some(backlog) = &self.backlog {
+            text.push_str(&backlog_text(backlog));
         }
         for measurement in &self.measurements {
             for error in &measurement.errors {
                 text.push_str(&format!("{} with {} rules: {error}\n", measurement.input.name(), measurement.rules));
             }
         }
+        for figures in &self.stages {
+            for error in &figures.errors {
+                text.push_str(&format!("stage {}: {error}\n", figures.stage.name()));
+            }
+        }
         text
     }
 }
 
+fn flood_text(flood: &FloodFigures) -> String {
+    let times = flood.page_times.map_or_else(
+        || "none came".to_owned(),
+        |times| format!("p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms", times.p50_ms, times.p99_ms, times.max_ms),
+    );
+    format!(
+        "\nflood with {} rules: {} datagrams at {} a second\n\
+         \x20 taken {}, dropped by muttd {}, dropped by the kernel {}, unaccounted {}\n\
+         \x20 judged {} a second; {} pages, {} failed, {times}; peak {:.0} MB\n",
+        flood.rules,
+        grouped(flood.sent),
+        grouped(flood.sent_per_second as u64),
+        grouped(flood.taken),
+        grouped(flood.dropped),
+        grouped(flood.kernel_drops),
+        grouped(flood.unaccounted),
+        grouped(flood.processed_per_second as u64),
+        flood.pages,
+        flood.page_failures,
+        flood.peak_mb,
+    )
+}
+
+fn backlog_text(backlog: &BacklogFigures) -> String {
+    format!(
+        "\nstart with {} events waiting, {} rules: ready after {:.0} ms with at most {:.0} MB\n\
+         \x20 drained at {} events a second, {:.2} CPU s per million, at most {:.0} MB, {} lost\n\
+         \x20 queue on disk {:.1} MB before, {:.1} MB after; then idle with {:.0} MB and {:.2} % of a core\n",
+        grouped(backlog.events),
+        grouped(u64::from(backlog.rules)),
+        backlog.started_in_ms,
+        backlog.start_peak_mb,
+        grouped(backlog.drained_per_second as u64),
+        backlog.cpu_seconds_per_million,
+        backlog.peak_mb,
+        grouped(backlog.lost),
+        backlog.queue_bytes_before as f64 / 1e6,
+        backlog.queue_bytes_after as f64 / 1e6,
+        backlog.idle_mb,
+        backlog.idle_cpu_percent,
+    )
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::args::Stage;
     use super::*;
 
-    fn report(lost: u64) -> BenchReport {
-        let measurement = Measurement {
+    fn measurement(lost: u64, doubled: u64) -> Measurement {
+        Measurement {
             input: Input::HttpBatch,
             rules: 10_000,
             sent: 2_000_000,
@@ -172,9 +257,12 @@ mod tests {
             processed: 2_000_000 - lost,
             processed_per_second: 190_000.0,
             lost,
+            doubled,
+            audit: Some(Findings { expected: 200_000, rows: 200_000, ..Findings::default() }),
             kernel_drops: 0,
             drain_seconds: 0.5,
             cpu_seconds_per_million: 4.25,
+            generator_cpu_seconds_per_million: 0.31,
             peak_mb: 123.4,
             disk_bytes_per_event: 98.7,
             matched_percent: 10.0,
@@ -183,7 +271,10 @@ mod tests {
             started_in_ms: 80.0,
             idle_mb: 20.0,
             alerts_delivered: 1,
-        };
+        }
+    }
+
+    fn report(lost: u64, doubled: u64) -> BenchReport {
         BenchReport {
             version: "1",
             processor: "cpu".into(),
@@ -191,31 +282,52 @@ mod tests {
             file_system: "tmpfs".into(),
             seconds: 10,
             line_bytes: 202,
-            measurements: vec![measurement],
+            measurements: vec![measurement(lost, doubled)],
+            stages: vec![StageFigures {
+                stage: Stage::Matcher,
+                rules: Some(1_000),
+                matched_percent: Some(10.0),
+                events: 5,
+                per_second: 1_234_567.0,
+                cpu_seconds_per_million: 0.81,
+                disk_bytes_per_event: None,
+                prepared_in_ms: 12.0,
+                errors: Vec::new(),
+            }],
+            flood: None,
+            backlog: None,
         }
     }
 
+    fn cells<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
+        let row = text.lines().find(|line| line.trim_start().starts_with(first)).expect("a row");
+        row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
+    }
+
     #[test]
-    fn the_table_has_a_row_for_each_measurement() {
-        let text = report(0).text();
-        let row = text.lines().find(|line| line.contains("http-batch")).expect("a row");
-        let cells: Vec<_> = row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
-        let expected = ["http-batch", "10,000", "200,000", "190,000", "0", "4.25", "123", "99", "10.0", "1.5 / 9.0"];
-        assert_eq!(cells, expected);
+    fn the_tables_have_a_row_for_each_measurement_and_stage() {
+        let text = report(0, 0).text();
+        let expected =
+            ["http-batch", "10,000", "10.0", "200,000", "190,000", "0", "0", "4.25", "0.31", "123", "99", "1.5 / 9.0"];
+        assert_eq!(cells(&text, "http-batch"), expected);
+        assert_eq!(cells(&text, "matcher"), ["matcher", "1,000", "10.0", "1,234,567", "0.81", "-", "12"]);
         assert!(text.contains("lives in memory"), "{text}");
     }
 
     #[test]
-    fn losses_are_not_clean() {
-        assert!(report(0).is_clean());
-        assert!(!report(1).is_clean());
-        assert_eq!(report(20_000).measurements[0].loss(), 0.01);
+    fn what_is_lost_or_doubled_is_not_clean() {
+        assert!(report(0, 0).is_clean());
+        assert!(!report(1, 0).is_clean());
+        assert!(!report(0, 1).is_clean());
+        assert_eq!(report(20_000, 0).measurements[0].loss(), 0.01);
     }
 
     #[test]
     fn the_report_is_json_under_stable_names() {
-        let json = serde_json::to_value(report(0)).expect("JSON");
+        let json = serde_json::to_value(report(0, 0)).expect("JSON");
         assert_eq!(json["measurements"][0]["input"], "http-batch");
         assert_eq!(json["measurements"][0]["latency"]["p99_ms"], 9.0);
+        assert_eq!(json["measurements"][0]["audit"]["expected"], 200_000);
+        assert_eq!(json["stages"][0]["stage"], "matcher");
     }
 }

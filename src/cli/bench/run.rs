@@ -1,15 +1,16 @@
 //! Runs the measurements one after the other and prints the report.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::BenchArgs;
-use super::figures;
-use super::measure::measure;
+use super::measure::{Case, measure};
 use super::report::BenchReport;
+use super::{backlog, figures, flood, stages};
 
 /// Exit status of wrong arguments, as clap's own.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -45,21 +46,50 @@ async fn all(args: &BenchArgs) -> anyhow::Result<BenchReport> {
         file_system: figures::file_system(&parent),
         seconds: args.seconds,
         line_bytes: args.size,
-        measurements: Vec::with_capacity(args.inputs.len() * args.rules.len()),
+        measurements: Vec::new(),
+        stages: Vec::new(),
+        flood: None,
+        backlog: None,
     };
-    let total = args.inputs.len() * args.rules.len();
-    for &input in &args.inputs {
-        for &rules in &args.rules {
-            let number = report.measurements.len() + 1;
-            eprintln!("[{number}/{total}] {} with {rules} rules ...", input.name());
-            let measured = measure(args, &parent, input, rules).await;
-            let measured = measured.with_context(|| format!("{} with {rules} rules was not measured", input.name()))?;
-            eprintln!(
-                "[{number}/{total}] {:.0} events/s, {:.2} CPU s per million, {} lost",
-                measured.processed_per_second, measured.cpu_seconds_per_million, measured.lost
-            );
-            report.measurements.push(measured);
-        }
+    for stage in args.stages() {
+        eprintln!("stage {} ...", stage.name());
+        let figures = stages::measure(args, &parent, stage).await;
+        report.stages.extend(figures.with_context(|| format!("the stage {} was not measured", stage.name()))?);
+    }
+    inputs(args, &parent, &mut report).await?;
+    if args.flood {
+        let rules = args.rules.first().copied().unwrap_or_default();
+        eprintln!("a flood of datagrams with {rules} rules ...");
+        report.flood = Some(flood::measure(args, &parent, rules).await.context("the flood was not measured")?);
+    }
+    if let Some(events) = args.backlog {
+        let rules = args.rules.first().copied().unwrap_or_default();
+        eprintln!("a start with {events} events waiting, {rules} rules ...");
+        let measured = backlog::measure(args, &parent, events, rules).await;
+        report.backlog = Some(measured.context("the start with a backlog was not measured")?);
     }
     Ok(report)
+}
+
+async fn inputs(args: &BenchArgs, parent: &Path, report: &mut BenchReport) -> anyhow::Result<()> {
+    let mut cases = Vec::new();
+    for input in args.inputs() {
+        for &rules in &args.rules {
+            cases.extend(args.match_percent.iter().map(|&match_percent| Case { input, rules, match_percent }));
+        }
+    }
+    let total = cases.len();
+    for (at, case) in cases.into_iter().enumerate() {
+        let number = at + 1;
+        let what = format!("{} with {} rules, {} % matching", case.input.name(), case.rules, case.match_percent);
+        eprintln!("[{number}/{total}] {what} ...");
+        let measured = measure(args, parent, case).await;
+        let measured = measured.with_context(|| format!("{what}: not measured"))?;
+        eprintln!(
+            "[{number}/{total}] {:.0} events/s, {:.2} CPU s per million, {} lost, {} doubled",
+            measured.processed_per_second, measured.cpu_seconds_per_million, measured.lost, measured.doubled
+        );
+        report.measurements.push(measured);
+    }
+    Ok(())
 }

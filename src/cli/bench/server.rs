@@ -1,8 +1,9 @@
 //! The measured server: this binary as a child process on free loopback ports, with a data folder of its own.
 //!
-//! Dropping it kills the child and removes the folder, so an interrupted measurement leaves nothing behind.
+//! It can be stopped as a service manager would, and started again on the same data. Dropping it kills the child and
+//! removes the folder, so an interrupted measurement leaves nothing behind.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use hyper::Method;
+use hyper::{Method, header};
 use serde_json::Value;
 
 use super::figures::Counters;
@@ -32,6 +33,10 @@ const SHOWN_LOG_LINES: usize = 15;
 /// Keys for this child only; it listens on loopback and lives for a minute.
 const INGEST_KEY: &str = "bench-ingest-key-0123456789abcdef";
 const ADMIN_KEY: &str = "bench-admin-key-0123456789abcdef";
+const ADMIN_PASSWORD: &str = "bench-password-0123456789";
+/// The promise is 10 s.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+const STOP_POLL: Duration = Duration::from_millis(10);
 
 static FOLDERS: AtomicU32 = AtomicU32::new(0);
 
@@ -56,6 +61,7 @@ pub struct Server {
     child: Child,
     folder: Folder,
     api: Client,
+    receiver: String,
     /// Where it listens.
     pub addresses: Addresses,
     /// From the start of the process until it was ready.
@@ -67,36 +73,34 @@ impl Server {
     pub async fn start(parent: &Path, receiver: &str) -> anyhow::Result<Self> {
         let folder = Folder::new(parent)?;
         let addresses = Addresses::free()?;
-        let log = File::create(folder.log()).context("cannot create the child's log")?;
-        let binary = std::env::current_exe().context("cannot tell where this program lies")?;
-        let mut command = Command::new(binary);
-        // The operator's own settings must not reach the measured server.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUTTD_")) {
-            command.env_remove(name);
+        let child = launch(&folder, &addresses, receiver)?;
+        let api = Client::new(&addresses.http.to_string(), ANSWER_TIMEOUT);
+        let receiver = receiver.to_owned();
+        let mut server = Self { child, folder, api, addresses, receiver, started_in: Duration::ZERO };
+        server.await_ready(Instant::now()).await?;
+        Ok(server)
+    }
+
+    /// Ends it as a service manager would; its data stay.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let pid = libc::pid_t::try_from(self.child.id()).context("the process id is too large")?;
+        // SAFETY: `kill` touches no memory of ours. The child has not been waited for, so the id is still its own.
+        if unsafe { libc::kill(pid, libc::SIGTERM) } != 0 {
+            return Err(std::io::Error::last_os_error()).context("cannot ask the server to end");
         }
         let begun = Instant::now();
-        let child = command
-            .args(["serve", "--data"])
-            .arg(folder.data())
-            .env("MUTTD_HTTP_LISTEN", addresses.http.to_string())
-            .env("MUTTD_INGEST_LISTEN", addresses.ingest.to_string())
-            .env("MUTTD_SYSLOG_UDP_LISTEN", addresses.syslog_udp.to_string())
-            .env("MUTTD_SYSLOG_TCP_LISTEN", addresses.syslog_tcp.to_string())
-            .env("MUTTD_SNMP_LISTEN", addresses.snmp.to_string())
-            .env("MUTTD_SNMP_COMMUNITIES", "public")
-            .env("MUTTD_INGEST_API_KEY", INGEST_KEY)
-            .env("MUTTD_ADMIN_API_KEY", ADMIN_KEY)
-            .env("MUTTD_MOOG_WEBHOOK_URL", receiver)
-            .env("MUTTD_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().context("cannot share the child's log")?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start the server to measure")?;
-        let api = Client::new(&addresses.http.to_string(), ANSWER_TIMEOUT);
-        let mut server = Self { child, folder, api, addresses, started_in: Duration::ZERO };
-        server.await_ready(begun).await?;
-        Ok(server)
+        while self.child.try_wait().context("cannot look after the server")?.is_none() {
+            ensure!(begun.elapsed() < STOP_TIMEOUT, "the server did not end within {} s", STOP_TIMEOUT.as_secs());
+            tokio::time::sleep(STOP_POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Starts it again on the data it left.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.child = launch(&self.folder, &self.addresses, &self.receiver)?;
+        self.api = Client::new(&self.addresses.http.to_string(), ANSWER_TIMEOUT);
+        self.await_ready(Instant::now()).await
     }
 
     async fn await_ready(&mut self, begun: Instant) -> anyhow::Result<()> {
@@ -162,11 +166,53 @@ impl Server {
         Ok(())
     }
 
+    /// The cookie of a session of its first user, for pages.
+    pub async fn log_in(&mut self) -> anyhow::Result<String> {
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        let form = format!("user=admin&password={ADMIN_PASSWORD}");
+        let answer = self.api.request(Method::POST, "/login", &headers, form.into()).await;
+        let answer = answer.context("the server does not answer a login")?;
+        let cookie = answer.headers.get(header::SET_COOKIE).and_then(|cookie| cookie.to_str().ok());
+        let pair = cookie.and_then(|cookie| cookie.split(';').next()).map(str::to_owned);
+        pair.with_context(|| format!("the server refuses the login with {}", answer.status))
+    }
+
     async fn call(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Answer> {
         let headers = [("x-api-key", ADMIN_KEY), ("content-type", "application/json")];
         let answer = self.api.request(method, path, &headers, body).await;
         answer.with_context(|| format!("the server does not answer; its log:\n{}", self.folder.log_end()))
     }
+}
+
+/// Starts the child; it is not ready yet.
+fn launch(folder: &Folder, addresses: &Addresses, receiver: &str) -> anyhow::Result<Child> {
+    let log = OpenOptions::new().create(true).append(true).open(folder.log());
+    let log = log.context("cannot open the child's log")?;
+    let binary = std::env::current_exe().context("cannot tell where this program lies")?;
+    let mut command = Command::new(binary);
+    // The operator's own settings must not reach the measured server.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUTTD_")) {
+        command.env_remove(name);
+    }
+    command
+        .args(["serve", "--data"])
+        .arg(folder.data())
+        .env("MUTTD_HTTP_LISTEN", addresses.http.to_string())
+        .env("MUTTD_INGEST_LISTEN", addresses.ingest.to_string())
+        .env("MUTTD_SYSLOG_UDP_LISTEN", addresses.syslog_udp.to_string())
+        .env("MUTTD_SYSLOG_TCP_LISTEN", addresses.syslog_tcp.to_string())
+        .env("MUTTD_SNMP_LISTEN", addresses.snmp.to_string())
+        .env("MUTTD_SNMP_COMMUNITIES", "public")
+        .env("MUTTD_INGEST_API_KEY", INGEST_KEY)
+        .env("MUTTD_ADMIN_API_KEY", ADMIN_KEY)
+        .env("MUTTD_ADMIN_PASSWORD", ADMIN_PASSWORD)
+        .env("MUTTD_MOOG_WEBHOOK_URL", receiver)
+        .env("MUTTD_LOG", "warn")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("cannot share the child's log")?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start the server to measure")
 }
 
 impl Drop for Server {
@@ -193,14 +239,15 @@ impl Addresses {
     }
 }
 
-/// The child's folder: `data` for the server, beside it its log.
+/// The folder of one measurement: `data`, beside it the server's log. It goes when this is dropped.
 #[derive(Debug)]
-struct Folder {
+pub struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
-    fn new(parent: &Path) -> anyhow::Result<Self> {
+    /// Makes one below `parent` that nobody else can look into.
+    pub fn new(parent: &Path) -> anyhow::Result<Self> {
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("muttd-bench-{}-{number}", std::process::id()));
         let made = DirBuilder::new().mode(0o700).create(&path);
@@ -208,7 +255,8 @@ impl Folder {
         Ok(Self { path })
     }
 
-    fn data(&self) -> PathBuf {
+    /// Where the data are.
+    pub fn data(&self) -> PathBuf {
         self.path.join("data")
     }
 
