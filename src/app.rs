@@ -3,7 +3,7 @@
 //!
 //! Start: queues, stores, alerter, forwarder, intake, listeners, pages - so that whatever arrives finds its way open.
 //! Stop: listeners, intake, alerter, forwarder, pages, queues, stores - so that what was taken is kept. A listener that
-//! cannot bind is told on the board and in the log; the others go on.
+//! cannot bind is told on the board and in the log and tried again; the others go on.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ use crate::net::http::{HttpLimits, serve};
 use crate::queue::Queues;
 use crate::store::{self, Stores};
 use crate::telemetry::metrics;
-use crate::telemetry::{ListenerBoard, ListenerState, Rates, TargetBoard};
+use crate::telemetry::{ListenerBoard, ListenerHandle, ListenerState, Rates, TargetBoard};
 use crate::web;
 
 /// Time given to each step of a stop; together they stay below the 10 s a service manager is promised.
@@ -333,49 +333,49 @@ fn random_seed() -> anyhow::Result<u64> {
 }
 
 fn start_datagram_and_stream_listeners(context: &ListenerContext, listen: &Listen) -> Vec<JoinHandle<()>> {
+    let start = |address: Option<SocketAddr>, start: fn(&ListenerContext, SocketAddr) -> Started| {
+        let context = context.clone();
+        address.map(|address| net::keep_trying(&context.stop.clone(), move || start(&context, address)))
+    };
     let started = [
-        listen.syslog_udp.map(|address| ingest::syslog::start_udp(context, address)),
-        listen.syslog_tcp.map(|address| ingest::syslog::start_tcp(context, address)),
-        listen.snmp.map(|address| ingest::snmp::start(context, address)),
+        start(listen.syslog_udp, ingest::syslog::start_udp),
+        start(listen.syslog_tcp, ingest::syslog::start_tcp),
+        start(listen.snmp, ingest::snmp::start),
     ];
-    let mut tasks = Vec::new();
-    for result in started.into_iter().flatten() {
-        match result {
-            Ok(task) => tasks.push(task),
-            Err(error) => tracing::error!("A listener did not start, the others go on: {}", error.explain()),
-        }
-    }
-    tasks
+    started.into_iter().flatten().collect()
 }
 
-/// Tells where an HTTP listener is bound, or why it is not.
-fn bind_http(
+/// What a listener's start answers.
+type Started = Result<JoinHandle<()>, net::BindError>;
+
+/// Serves HTTP at `address` and tells on the board where, or why not.
+fn start_http<F>(
     board: &ListenerBoard,
     name: &'static str,
     address: SocketAddr,
-) -> Option<(std::net::TcpListener, crate::telemetry::ListenerHandle)> {
-    let bound = net::bind_tcp(address).map(|listener| {
-        let local = listener.local_addr().unwrap_or(address);
-        (listener, local)
-    });
-    match bound {
-        Ok((listener, local)) => {
-            tracing::info!(listener = name, address = %local, "Listening");
-            let handle = board.register(name, ListenerState::Listening(local));
-            Some((listener, handle))
-        }
-        Err(error) => {
-            tracing::error!(listener = name, "A listener did not start, the others go on: {}", error.explain());
+    stop: &CancellationToken,
+    router: F,
+) -> JoinHandle<()>
+where
+    F: Fn(ListenerHandle) -> axum::Router + Send + 'static,
+{
+    let (board, stopped) = (board.clone(), stop.clone());
+    net::keep_trying(stop, move || {
+        let listener = net::bind_tcp(address).inspect_err(|error| {
             board.register(name, ListenerState::Failed(error.explain()));
-            None
-        }
-    }
+        })?;
+        let local = listener.local_addr().unwrap_or(address);
+        tracing::info!(listener = name, address = %local, "Listening");
+        let line = board.register(name, ListenerState::Listening(local));
+        Ok(tokio::spawn(serve(listener, router(line), HttpLimits::default(), stopped.clone())))
+    })
 }
 
 fn start_ingest_http(context: &ListenerContext, listen: &Listen, probes: axum::Router) -> Option<JoinHandle<()>> {
-    let (listener, handle) = bind_http(&context.board, "ingest_http", listen.ingest?)?;
-    let router = ingest::http::router(context.clone(), handle).merge(probes);
-    Some(tokio::spawn(serve(listener, router, HttpLimits::default(), context.stop.clone())))
+    let ingest = context.clone();
+    Some(start_http(&context.board, "ingest_http", listen.ingest?, &context.stop, move |line| {
+        ingest::http::router(ingest.clone(), line).merge(probes.clone())
+    }))
 }
 
 fn start_pages(
@@ -385,9 +385,10 @@ fn start_pages(
     probes: axum::Router,
     stop: &CancellationToken,
 ) -> Option<JoinHandle<()>> {
-    let (listener, _handle) = bind_http(board, "web_http", listen.http?)?;
-    let router = web::router(admin.clone(), web::WebOptions::default()).merge(probes);
-    Some(tokio::spawn(serve(listener, router, HttpLimits::default(), stop.clone())))
+    let admin = admin.clone();
+    Some(start_http(board, "web_http", listen.http?, stop, move |_line| {
+        web::router(admin.clone(), web::WebOptions::default()).merge(probes.clone())
+    }))
 }
 
 /// Cancels a group of tasks and waits for them.

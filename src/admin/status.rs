@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::model::Judged;
 use crate::queue::{Depth, Fault};
 use crate::store::Overrun;
-use crate::telemetry::metrics::{QUEUE_BYTES, QUEUE_DEPTH, RECENT_BYTES, UPTIME};
+use crate::telemetry::metrics::{Dropped, QUEUE_BYTES, QUEUE_DEPTH, RECENT_BYTES, UPTIME};
 use crate::telemetry::{ListenerState, ListenerStatus, RateSummary, TargetStatus};
 
 /// The program's version.
@@ -40,6 +40,8 @@ pub struct Overview {
     pub queue_faults: Vec<Fault>,
     /// The listeners.
     pub listeners: Vec<ListenerStatus>,
+    /// What was not taken since the start, most first.
+    pub dropped: Vec<Dropped>,
     /// The delivery targets.
     pub targets: Vec<TargetStatus>,
     /// The last alerts, newest first.
@@ -95,6 +97,7 @@ impl Admin {
             queues: self.queue_lines(),
             queue_faults: self.parts.queues.faults(),
             listeners: self.listeners(),
+            dropped: self.dropped(),
             targets: self.targets(),
             last_alerts,
             unhandled: noted(unhandled, &mut warnings).unwrap_or_default(),
@@ -121,6 +124,11 @@ impl Admin {
     /// How the listeners are.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
         self.parts.listeners.status()
+    }
+
+    /// Events that were not taken since the start, by source and reason, most first.
+    pub fn dropped(&self) -> Vec<Dropped> {
+        crate::telemetry::metrics::dropped()
     }
 
     /// How the delivery targets are.

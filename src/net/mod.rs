@@ -4,6 +4,8 @@ pub mod api_version;
 mod bind;
 mod holder;
 pub mod http;
+mod retry;
 
 pub use bind::{BindError, Transport, bind_tcp, bind_udp};
 pub use holder::Holder;
+pub use retry::keep_trying;

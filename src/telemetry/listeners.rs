@@ -1,4 +1,7 @@
 //! How each listener is: bound or not, what it received and lost. Read by `/ready`, the pages and the metrics.
+//!
+//! A listener that is bound later registers again under its name and gets the line it had. Nothing here is kept: after a
+//! crash counting starts anew.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +35,22 @@ pub struct ListenerStatus {
     pub receive_buffer: u64,
 }
 
+impl ListenerStatus {
+    /// What an operator should do, if something should be done.
+    pub fn hint(&self) -> Option<String> {
+        match (&self.state, self.kernel_drops) {
+            (ListenerState::Failed(_), _) => Some(format!("{} is tried again every few seconds.", self.name)),
+            (_, 0) => None,
+            (_, drops) => Some(format!(
+                "The kernel dropped {drops} datagrams for {} because its receive buffer of {} bytes was full. Allow a \
+                 larger one (sysctl -w net.core.rmem_max=33554432, kept in /etc/sysctl.d/; with CAP_NET_ADMIN the limit \
+                 does not count), ask for it with receive_buffer_bytes under [syslog], and restart.",
+                self.name, self.receive_buffer
+            )),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     name: &'static str,
@@ -54,13 +73,18 @@ pub struct ListenerHandle {
 }
 
 impl ListenerBoard {
-    /// Adds a line.
+    /// Adds a line, or gives the one of this name its new state.
     pub fn register(&self, name: &'static str, state: ListenerState) -> ListenerHandle {
         metrics::gauge!(LISTENER_UP, "listener" => name).set(if matches!(state, ListenerState::Listening(_)) {
             1.0
         } else {
             0.0
         });
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.iter().find(|entry| entry.name == name) {
+            *entry.state.lock() = state;
+            return ListenerHandle { entry: Arc::clone(entry) };
+        }
         let entry = Arc::new(Entry {
             name,
             state: Mutex::new(state),
@@ -68,7 +92,7 @@ impl ListenerBoard {
             kernel_drops: AtomicU64::new(0),
             receive_buffer: AtomicU64::new(0),
         });
-        self.entries.lock().push(Arc::clone(&entry));
+        entries.push(Arc::clone(&entry));
         ListenerHandle { entry }
     }
 
@@ -109,5 +133,36 @@ impl ListenerHandle {
     /// Notes the receive buffer the kernel granted.
     pub fn set_receive_buffer(&self, bytes: u64) {
         self.entry.receive_buffer.store(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_is_bound_later_keeps_its_line() {
+        let board = ListenerBoard::default();
+        board.register("snmp", ListenerState::Failed("the port is held".into())).count_received(2);
+        assert_eq!(board.address("snmp"), None);
+        let address = SocketAddr::from(([127, 0, 0, 1], 162));
+        board.register("snmp", ListenerState::Listening(address)).count_received(1);
+        let status = board.status();
+        assert_eq!((status.len(), status[0].received, board.address("snmp")), (1, 3, Some(address)));
+    }
+
+    #[test]
+    fn a_hint_says_what_to_do_and_only_then() {
+        let board = ListenerBoard::default();
+        let line = board.register("syslog_udp", ListenerState::Listening(SocketAddr::from(([127, 0, 0, 1], 514))));
+        line.set_receive_buffer(212_992);
+        assert_eq!(board.status()[0].hint(), None);
+        line.count_kernel_drops(7);
+        let hint = board.status()[0].hint().expect("a hint");
+        for part in ["7 datagrams", "syslog_udp", "212992 bytes", "net.core.rmem_max", "CAP_NET_ADMIN"] {
+            assert!(hint.contains(part), "{hint}");
+        }
+        board.register("syslog_udp", ListenerState::Failed("x".into()));
+        assert!(board.status()[0].hint().expect("a hint").contains("tried again"));
     }
 }

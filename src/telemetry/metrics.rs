@@ -98,6 +98,39 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
     Ok(RECORDER.get_or_init(|| handle).clone())
 }
 
+/// Events not taken since the start, by source and reason, as the counter has them; most first.
+pub fn dropped() -> Vec<Dropped> {
+    let text = RECORDER.get().map(PrometheusHandle::render).unwrap_or_default();
+    let mut all: Vec<Dropped> = text.lines().filter_map(Dropped::of_line).collect();
+    all.sort_unstable_by(|a, b| b.events.cmp(&a.events).then_with(|| a.source.cmp(&b.source)));
+    all
+}
+
+/// Events that were not taken for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// The protocol they came by.
+    pub source: String,
+    /// Why, as in the counter's label.
+    pub reason: String,
+    /// How many.
+    pub events: u64,
+}
+
+impl Dropped {
+    /// Reads a line of the counter; label values are names of ours, without quotes or commas inside.
+    fn of_line(line: &str) -> Option<Self> {
+        let (labels, value) = line.strip_prefix(EVENTS_DROPPED)?.strip_prefix('{')?.split_once("} ")?;
+        let label = |name: &str| {
+            let mut pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(key, _)| *key == name).map(|(_, value)| value.trim_matches('"').to_owned())
+        };
+        // Counters are whole numbers, however they are written.
+        let events = value.trim().parse::<f64>().ok().filter(|value| *value >= 1.0)? as u64;
+        Some(Self { source: label("source")?, reason: label("reason")?, events })
+    }
+}
+
 fn describe() {
     for metric in ALL {
         match metric.kind {
@@ -127,4 +160,30 @@ pub fn reference() -> String {
         page.push_str(&format!("| `{}` | {kind} | {labels} | {} |\n", metric.name, metric.help));
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dropped_is_read_back_by_source_and_reason() {
+        let check = |line: &str, expected: Option<(&str, &str, u64)>| {
+            let expected = expected.map(|(source, reason, events)| Dropped {
+                source: source.to_owned(),
+                reason: reason.to_owned(),
+                events,
+            });
+            assert_eq!(Dropped::of_line(line), expected, "{line}");
+        };
+        let line = r#"mutt_events_dropped_total{source="http",reason="queue_full"} 12"#;
+        check(line, Some(("http", "queue_full", 12)));
+        check(
+            r#"mutt_events_dropped_total{reason="stopping",source="syslog_udp"} 3e2"#,
+            Some(("syslog_udp", "stopping", 300)),
+        );
+        check(r#"mutt_events_dropped_total{source="http",reason="queue_full"} 0"#, None);
+        check("# HELP mutt_events_dropped_total x", None);
+        check("mutt_events_received_total{source=\"http\"} 3", None);
+    }
 }

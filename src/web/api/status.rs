@@ -60,6 +60,11 @@ pub(super) async fn status(State(web): State<Web>) -> Answer<Json<Value>> {
             "what": fault.what,
         })).collect::<Vec<_>>(),
         "listeners": overview.listeners.iter().map(listener_json).collect::<Vec<_>>(),
+        "dropped": overview.dropped.iter().map(|dropped| json!({
+            "source": dropped.source,
+            "reason": dropped.reason,
+            "events": dropped.events,
+        })).collect::<Vec<_>>(),
         "targets": overview.targets.iter().map(target_json).collect::<Vec<_>>(),
         "rules": {"active": overview.rules.0, "total": overview.rules.1},
         "unhandled": overview.unhandled.iter().map(|overrun| json!({
@@ -94,6 +99,7 @@ fn listener_json(listener: &ListenerStatus) -> Value {
         "received": listener.received,
         "kernel_drops": listener.kernel_drops,
         "receive_buffer_bytes": listener.receive_buffer,
+        "hint": listener.hint(),
     })
 }
 

@@ -12,7 +12,7 @@ use super::super::auth::SignedIn;
 use super::super::fault::Answer;
 use super::super::origin::shown_host;
 use super::super::text::{bytes, span, visible};
-use super::overview::{ListenerView, listener_view};
+use super::overview::{DroppedView, ListenerView, dropped_views, listener_view};
 use super::{Frame, shown};
 use crate::admin::Check;
 use crate::telemetry::{ListenerState, ListenerStatus};
@@ -36,6 +36,8 @@ struct StatusPage {
     disk: Option<String>,
     usage: Vec<(String, String)>,
     listeners: Vec<ListenerView>,
+    dropped: Vec<DroppedView>,
+    hints: Vec<String>,
     recipes: Vec<Recipe>,
 }
 
@@ -56,6 +58,8 @@ pub(super) async fn show(State(web): State<Web>, by: SignedIn, headers: HeaderMa
         disk: disk.map(|disk| format!("{} free of {}", bytes(disk.free), bytes(disk.total))),
         usage: usage.iter().map(|part| (visible(&part.name), bytes(part.bytes))).collect(),
         recipes: listeners.iter().filter_map(|listener| recipe(listener, host)).collect(),
+        dropped: dropped_views(&web.admin.dropped()),
+        hints: listeners.iter().filter_map(ListenerStatus::hint).collect(),
         listeners: listeners.iter().map(listener_view).collect(),
     })
 }

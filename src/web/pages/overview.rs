@@ -14,6 +14,7 @@ use super::views::{EventRow, counted, rule_from};
 use super::{Frame, shown};
 use crate::admin::{Overrun, Overview, QueueFault};
 use crate::model::Timestamp;
+use crate::telemetry::metrics::Dropped;
 use crate::telemetry::{ListenerState, ListenerStatus, TargetStatus};
 
 /// Height of the chart's drawing area, in its own units.
@@ -80,7 +81,10 @@ struct OverviewPage {
     queues: Vec<(String, String, String)>,
     queue_faults: Vec<String>,
     listeners: Vec<ListenerView>,
-    any_drops: bool,
+    /// What was not taken: source, reason, events.
+    dropped: Vec<DroppedView>,
+    /// What to do about the listeners.
+    hints: Vec<String>,
     targets: Vec<TargetView>,
     alerts: Vec<EventRow>,
     unhandled: Vec<UnhandledView>,
@@ -123,8 +127,9 @@ fn page(frame: Frame, overview: Overview, now: Timestamp) -> OverviewPage {
             .map(|line| (line.name.clone(), count(line.depth.items), bytes(line.depth.bytes)))
             .collect(),
         queue_faults: overview.queue_faults.iter().rev().take(SHOWN_FAULTS).map(fault_line).collect(),
-        any_drops: listeners.iter().any(|listener| listener.drops.is_some()),
         listeners,
+        dropped: dropped_views(&overview.dropped),
+        hints: overview.listeners.iter().filter_map(ListenerStatus::hint).collect(),
         targets: overview.targets.iter().map(|target| target_view(target, now)).collect(),
         alerts: overview.last_alerts.iter().map(EventRow::new).collect(),
         unhandled: overview.unhandled.iter().map(|overrun| unhandled_view(overrun, now)).collect(),
@@ -200,6 +205,13 @@ pub(super) fn listener_view(listener: &ListenerStatus) -> ListenerView {
         drops: (listener.kernel_drops > 0).then(|| count(listener.kernel_drops)),
         buffer: (listener.receive_buffer > 0).then(|| bytes(listener.receive_buffer)),
     }
+}
+
+/// Source, reason and number of events that were not taken.
+pub(super) type DroppedView = (String, String, String);
+
+pub(super) fn dropped_views(dropped: &[Dropped]) -> Vec<DroppedView> {
+    dropped.iter().map(|line| (visible(&line.source), visible(&line.reason), count(line.events))).collect()
 }
 
 fn target_view(target: &TargetStatus, now: Timestamp) -> TargetView {
