@@ -18,6 +18,10 @@ const SIZE_BYTES: usize = 4;
 /// Largest decompressed payload accepted, so that a damaged length cannot ask for all memory.
 const MAX_DECOMPRESSED: usize = 64 << 20;
 
+/// Plain bytes of several items in one record, at most. What compresses well would otherwise make records that take a
+/// hundred times their size when they are read back, sixteen at a time, and could exceed [`MAX_DECOMPRESSED`].
+pub(super) const MAX_PLAIN: usize = 1 << 20;
+
 /// A record whose bytes are not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("record cannot be decoded: {why}")]
@@ -108,36 +112,48 @@ impl Scratch {
     }
 }
 
-/// Encodes items as one payload.
-pub(super) fn encode_with<T: Item>(items: &[T], scratch: &mut Scratch) -> Result<Vec<u8>, String> {
-    scratch.plain.clear();
-    T::write(items, &mut scratch.plain)?;
-    pack(scratch)
+/// Why items do not make one record.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// They take so many bytes, compressed or plain.
+    TooLarge(usize),
+    /// They cannot be written.
+    Broken(String),
 }
 
-/// Encodes forms as one payload.
-pub(super) fn encode_forms(forms: &[Form], scratch: &mut Scratch) -> Result<Vec<u8>, String> {
+/// Encodes items as one payload of at most `limit` bytes.
+pub(super) fn encode_with<T: Item>(items: &[T], limit: usize, scratch: &mut Scratch) -> Result<Vec<u8>, Unfit> {
+    scratch.plain.clear();
+    T::write(items, &mut scratch.plain).map_err(Unfit::Broken)?;
+    pack(if items.len() > 1 { MAX_PLAIN } else { MAX_DECOMPRESSED }, limit, scratch)
+}
+
+/// Encodes forms as one payload of at most `limit` bytes.
+pub(super) fn encode_forms(forms: &[Form], limit: usize, scratch: &mut Scratch) -> Result<Vec<u8>, Unfit> {
     scratch.plain.clear();
     forms.iter().for_each(|form| scratch.plain.extend_from_slice(&form.bytes));
-    pack(scratch)
+    pack(MAX_DECOMPRESSED, limit, scratch)
 }
 
 /// The payload of what is in the scratch.
-fn pack(scratch: &mut Scratch) -> Result<Vec<u8>, String> {
+fn pack(most_plain: usize, limit: usize, scratch: &mut Scratch) -> Result<Vec<u8>, Unfit> {
     let plain = &scratch.plain;
+    if plain.len() > most_plain {
+        return Err(Unfit::TooLarge(plain.len()));
+    }
     let room = lz4_flex::block::get_maximum_output_size(plain.len());
     if scratch.packed.len() < room {
         scratch.packed.resize(room, 0);
     }
     // It fails only for want of room, and there is room for the worst case.
     let packed = lz4_flex::block::compress_into(plain, &mut scratch.packed).unwrap_or(0);
-    let size = u32::try_from(plain.len()).map_err(|_| "it is larger than 4 GiB")?;
+    let size = u32::try_from(plain.len()).map_err(|_| Unfit::TooLarge(plain.len()))?;
     let mut payload = Vec::with_capacity(1 + SIZE_BYTES + packed);
     payload.push(FORMAT_LZ4);
     payload.extend_from_slice(&size.to_le_bytes());
     payload.extend_from_slice(&scratch.packed[..packed]);
     scratch.trim();
-    Ok(payload)
+    if payload.len() <= limit { Ok(payload) } else { Err(Unfit::TooLarge(payload.len())) }
 }
 
 /// The items of a payload that was come by outside of its queue, such as a dead letter's.
@@ -195,15 +211,25 @@ mod tests {
     fn items_come_back_as_they_were() {
         let mut scratch = Scratch::default();
         for items in [vec![], vec!["one".to_owned()], vec!["x".repeat(100_000); 20]] {
-            let payload = encode_with(&items, &mut scratch).unwrap();
+            let payload = encode_with(&items, usize::MAX, &mut scratch).unwrap();
             assert_eq!(decode_with::<String>(payload, &mut scratch).unwrap(), items);
         }
     }
 
     #[test]
+    fn what_compresses_well_is_still_bounded() {
+        let mut scratch = Scratch::default();
+        let mut fits = |items: &[String]| encode_with(items, usize::MAX, &mut scratch).is_ok();
+        let items = vec!["x".repeat(MAX_PLAIN / 4); 5];
+        assert!(!fits(&items) && fits(&items[..3]));
+        assert!(fits(&["x".repeat(MAX_PLAIN * 2)]), "one item cannot be split");
+        assert!(!fits(&["x".repeat(MAX_DECOMPRESSED)]), "it could not be read back");
+    }
+
+    #[test]
     fn what_is_not_understood_comes_back_with_its_bytes() {
         let mut scratch = Scratch::default();
-        let good = encode_with(&["text".to_owned()], &mut scratch).unwrap();
+        let good = encode_with(&["text".to_owned()], usize::MAX, &mut scratch).unwrap();
         let unknown = [&[9], &good[1..]].concat();
         let huge = [&[FORMAT_LZ4][..], &u32::MAX.to_le_bytes(), b"x"].concat();
         for (payload, why) in [

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::backend::{Backend, Depth, QueueError, Record, Seq};
-use super::codec::{Form, Item, Scratch, Undecodable, decode_with, encode_forms, encode_with};
+use super::codec::{Form, Item, MAX_PLAIN, Scratch, Undecodable, decode_with, Unfit, encode_forms, encode_with};
 use super::fault::Fault;
 
 /// How items are laid into records.
@@ -28,9 +28,6 @@ pub struct Queue<T> {
     scratches: Arc<Mutex<Vec<Scratch>>>,
     items: PhantomData<fn() -> T>,
 }
-
-/// Bytes of forms in one record, at most: below the limit of a record even if nothing compresses.
-const RECORD_BYTES: usize = Record::MAX_BYTES - (16 << 10);
 
 /// Scratch buffers kept by a queue, at most.
 const SCRATCHES: usize = 4;
@@ -103,7 +100,7 @@ impl<T: Item> Queue<T> {
     }
 
     /// Stores items that were written already, in order; returns when they are on stable storage. All of them or none.
-    /// Forms are put together in records of up to [`RECORD_BYTES`]; one that is larger has a record of its own.
+    /// Forms are put together in records of up to 1 MiB in plain; one that is larger has a record of its own.
     pub async fn append_forms(&self, forms: &[Form]) -> Result<(), QueueError> {
         let mut records = Vec::new();
         let mut rest = forms;
@@ -111,26 +108,23 @@ impl<T: Item> Queue<T> {
             let mut bytes = 0;
             let fits = |form: &&Form| {
                 bytes += form.bytes.len();
-                bytes <= RECORD_BYTES
+                bytes <= MAX_PLAIN
             };
             let (some, more) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            let payload = self.with_scratch(|scratch| encode_forms(some, scratch));
-            let payload = payload.map_err(|error| self.cannot_encode(&error))?;
-            if payload.len() > Record::MAX_BYTES {
-                return Err(self.too_large(payload.len()));
-            }
+            let payload = self.with_scratch(|scratch| encode_forms(some, Record::MAX_BYTES, scratch));
+            let payload = payload.map_err(|why| self.unfit(why))?;
             records.push(Record { items: some.iter().map(|form| form.items).sum(), payload });
             rest = more;
         }
         if records.is_empty() { Ok(()) } else { self.backend.append(records).await }
     }
 
-    fn cannot_encode(&self, why: &str) -> QueueError {
-        QueueError::Storage { queue: self.name.to_string(), why: format!("cannot encode: {why}") }
-    }
-
-    fn too_large(&self, bytes: usize) -> QueueError {
-        QueueError::TooLarge { queue: self.name.to_string(), bytes, limit: Record::MAX_BYTES }
+    fn unfit(&self, why: Unfit) -> QueueError {
+        let queue = self.name.to_string();
+        match why {
+            Unfit::TooLarge(bytes) => QueueError::TooLarge { queue, bytes, limit: Record::MAX_BYTES },
+            Unfit::Broken(why) => QueueError::Storage { queue, why: format!("cannot encode: {why}") },
+        }
     }
 
     /// Encodes `items` as one record, or as two halves when one would be too large.
@@ -138,14 +132,13 @@ impl<T: Item> Queue<T> {
         if items.is_empty() {
             return Ok(());
         }
-        let payload = self.with_scratch(|scratch| encode_with(items, scratch));
-        let payload = payload.map_err(|error| self.cannot_encode(&error))?;
-        if payload.len() <= Record::MAX_BYTES {
-            records.push(Record { items: u32::try_from(items.len()).unwrap_or(u32::MAX), payload });
-            return Ok(());
-        }
-        if items.len() == 1 {
-            return Err(self.too_large(payload.len()));
+        match self.with_scratch(|scratch| encode_with(items, Record::MAX_BYTES, scratch)) {
+            Ok(payload) => {
+                records.push(Record { items: u32::try_from(items.len()).unwrap_or(u32::MAX), payload });
+                return Ok(());
+            }
+            Err(Unfit::TooLarge(_)) if items.len() > 1 => {}
+            Err(why) => return Err(self.unfit(why)),
         }
         let (left, right) = items.split_at(items.len() / 2);
         self.encode(left, records)?;
