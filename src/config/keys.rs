@@ -86,7 +86,7 @@ pub const KEYS: &[Key] = &[
     key("log", "format", "MUTTD_LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "Log lines for people or for machines."),
     key("queue", "reserve_free_bytes", "MUTTD_QUEUE_RESERVE_FREE_BYTES", integer(1 << 20, TERABYTE), "268435456", "Bytes of free disk below which no more events are taken, so that what is stored can still be processed."),
 
-    key("dynamic", "max_ingest_queue_size", "MUTTD_DYNAMIC_MAX_INGEST_QUEUE_SIZE", integer(1, 1_000_000_000), "5000000", "Events the ingest queue may hold; beyond, HTTP is answered 503, TCP is not read, UDP is dropped and counted."),
+    key("dynamic", "max_ingest_queue_size", "MUTTD_DYNAMIC_MAX_INGEST_QUEUE_SIZE", integer(1, 1_000_000_000), "5000000", "Events the ingest queue may hold: from 90 % on TCP is not read, from 95 % on datagrams are dropped and counted, beyond it HTTP is answered 503."),
     key("dynamic", "max_ingest_queue_bytes", "MUTTD_DYNAMIC_MAX_INGEST_QUEUE_BYTES", integer(1 << 20, TERABYTE), "4294967296", "Bytes the ingest queue may hold on disk."),
     key("dynamic", "ingest_max_rate", "MUTTD_DYNAMIC_INGEST_MAX_RATE", integer(0, 1_000_000_000), "0", "Events taken per ingest_rate_window over all inputs; 0 for no limit."),
     key("dynamic", "ingest_rate_window", "MUTTD_DYNAMIC_INGEST_RATE_WINDOW", integer(1, 86_400), "60", "Seconds over which ingest_max_rate is counted."),

@@ -1,4 +1,8 @@
 //! Lets events in or says why not: rate limit and queue limits. Pure checks; nothing here waits.
+//!
+//! The inputs share the event queue fairly: those whose senders can be made to wait without loss stop first, then those
+//! that cannot ask again, and what is left serves HTTP, which has to be answered (ADR-009). So a flood by one input never
+//! shuts out another.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,6 +13,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use super::{DropReason, Settings};
 use crate::live::Live;
+use crate::model::Protocol;
 use crate::queue::Depth;
 use crate::telemetry::metrics::INGEST_RATE_LIMITED;
 
@@ -38,6 +43,17 @@ pub enum Refusal {
         /// `events` or `bytes`.
         unit: &'static str,
     },
+    /// More events at once than the event queue may ever hold: sending them again would not help, sending fewer does.
+    #[error(
+        "{events} events at once are more than the event queue may hold ({limit}); send fewer at once or raise \
+         max_ingest_queue_size"
+    )]
+    TooMany {
+        /// Events at once.
+        events: u64,
+        /// What may wait, for this input.
+        limit: u64,
+    },
     /// The disk is full or failing.
     #[error("events cannot be stored: {0}")]
     Storage(String),
@@ -56,7 +72,7 @@ impl Refusal {
             Self::RateLimited { .. } => DropReason::RateLimited,
             Self::QueueFull { .. } => DropReason::QueueFull,
             Self::Storage(_) => DropReason::Storage,
-            Self::TooLarge(_) => DropReason::TooLarge,
+            Self::TooLarge(_) | Self::TooMany { .. } => DropReason::TooLarge,
             Self::Stopping => DropReason::Stopping,
         }
     }
@@ -64,9 +80,7 @@ impl Refusal {
     /// Whether a batch of so many events could never be taken as a whole, but in parts.
     pub const fn needs_parts(&self, events: usize) -> bool {
         match self {
-            Self::TooLarge(_) => events > 1,
-            // In bytes, what waits decides alone: no batch is too large for that.
-            Self::QueueFull { limit, .. } => events > 1 && events as u64 > *limit,
+            Self::TooLarge(_) | Self::TooMany { .. } => events > 1,
             _ => false,
         }
     }
@@ -77,6 +91,17 @@ impl Refusal {
             Self::RateLimited { retry_after, .. } => *retry_after,
             _ => Duration::from_secs(1),
         }
+    }
+}
+
+/// How far `protocol` may fill a queue of at most `limit`: streams to nine tenths, because their senders wait without
+/// loss; datagrams to nineteen twentieths, because theirs cannot ask again; HTTP to the brim, because its senders are
+/// told to come back and others must not fill the room before them.
+const fn share(protocol: Protocol, limit: u64) -> u64 {
+    match protocol {
+        Protocol::SyslogTcp | Protocol::SyslogTls => limit - limit / 10,
+        Protocol::SyslogUdp | Protocol::SnmpTrap => limit - limit / 20,
+        Protocol::Http | Protocol::Internal => limit,
     }
 }
 
@@ -99,14 +124,19 @@ impl Gate {
         Self { settings, limiter: ArcSwap::from_pointee(None) }
     }
 
-    /// Whether `events` more may come in while the queue holds `depth`.
-    pub fn admit(&self, events: usize, depth: Depth) -> Result<(), Refusal> {
+    /// Whether `events` more may come in by `protocol` while the queue holds `depth`.
+    pub fn admit(&self, protocol: Protocol, events: usize, depth: Depth) -> Result<(), Refusal> {
         let settings = self.settings.get();
-        if depth.items.saturating_add(events as u64) > settings.max_queue_items {
-            return Err(Refusal::QueueFull { depth: depth.items, limit: settings.max_queue_items, unit: "events" });
+        let limit = share(protocol, settings.max_queue_items);
+        if events as u64 > limit {
+            return Err(Refusal::TooMany { events: events as u64, limit });
         }
-        if depth.bytes >= settings.max_queue_bytes {
-            return Err(Refusal::QueueFull { depth: depth.bytes, limit: settings.max_queue_bytes, unit: "bytes" });
+        if depth.items.saturating_add(events as u64) > limit {
+            return Err(Refusal::QueueFull { depth: depth.items, limit, unit: "events" });
+        }
+        let limit = share(protocol, settings.max_queue_bytes);
+        if depth.bytes >= limit {
+            return Err(Refusal::QueueFull { depth: depth.bytes, limit, unit: "bytes" });
         }
         match settings.max_rate {
             None => Ok(()),
@@ -114,6 +144,7 @@ impl Gate {
         }
     }
 
+    /// Checks the rate limit. It is one for all inputs, in the order they ask.
     fn check_rate(&self, max_rate: u32, window: Duration, events: usize) -> Result<(), Refusal> {
         let current = self.limiter.load();
         let fresh;
@@ -142,5 +173,71 @@ impl Gate {
         metrics::counter!(INGEST_RATE_LIMITED).increment(events as u64);
         let wait = not_until.wait_time_from(DefaultClock::default().now());
         Err(Refusal::RateLimited { limit: max_rate, window_seconds: window.as_secs(), retry_after: wait })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(items: u64, rate: Option<u32>) -> Gate {
+        let rate_window = Duration::from_secs(10);
+        Gate::new(Live::constant(Settings {
+            max_queue_items: items,
+            max_queue_bytes: 1_000,
+            max_rate: rate,
+            rate_window,
+            ..Settings::default()
+        }))
+    }
+
+    fn depth(items: u64, bytes: u64) -> Depth {
+        Depth { items, bytes, ..Depth::default() }
+    }
+
+    #[test]
+    fn streams_stop_first_then_datagrams_and_http_has_what_is_left() {
+        let gate = gate(100, None);
+        let check = |protocol, waiting, admitted: bool| {
+            let answer = gate.admit(protocol, 1, depth(waiting, 0));
+            assert_eq!(answer.is_ok(), admitted, "{protocol} at {waiting}: {answer:?}");
+        };
+        for (protocol, limit) in [
+            (Protocol::SyslogTcp, 90),
+            (Protocol::SyslogTls, 90),
+            (Protocol::SyslogUdp, 95),
+            (Protocol::SnmpTrap, 95),
+            (Protocol::Http, 100),
+        ] {
+            check(protocol, limit - 1, true);
+            check(protocol, limit, false);
+        }
+    }
+
+    #[test]
+    fn bytes_are_shared_the_same_way() {
+        let gate = gate(100, None);
+        assert!(gate.admit(Protocol::Http, 1, depth(1, 999)).is_ok());
+        let refused = gate.admit(Protocol::SyslogTcp, 1, depth(1, 900));
+        assert_eq!(refused, Err(Refusal::QueueFull { depth: 900, limit: 900, unit: "bytes" }));
+    }
+
+    #[test]
+    fn more_than_the_whole_queue_is_to_be_sent_in_parts() {
+        let gate = gate(10, None);
+        let refusal = gate.admit(Protocol::Http, 11, depth(0, 0)).expect_err("too many");
+        assert_eq!(refusal, Refusal::TooMany { events: 11, limit: 10 });
+        assert!(refusal.needs_parts(11) && !refusal.needs_parts(1));
+        let full = gate.admit(Protocol::Http, 10, depth(1, 0)).expect_err("full for now");
+        assert!(!full.needs_parts(10), "waiting helps: {full}");
+    }
+
+    #[test]
+    fn the_rate_limit_says_when_there_is_room_again() {
+        let gate = gate(100, Some(10));
+        assert!(gate.admit(Protocol::Http, 10, depth(0, 0)).is_ok());
+        let refusal = gate.admit(Protocol::SyslogUdp, 5, depth(0, 0)).expect_err("over the limit");
+        assert!(matches!(refusal, Refusal::RateLimited { limit: 10, window_seconds: 10, .. }), "{refusal}");
+        assert!(refusal.retry_after() > Duration::from_secs(3) && refusal.retry_after() <= Duration::from_secs(5));
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! Batching is natural: while [`APPENDS_AT_ONCE`] appends wait for their sync, further submissions gather, and the next
 //! record takes all of them. A lone event is committed at once; under load a record holds a thousand.
-//! Memory is bounded by [`BUDGET_BYTES`]: whoever submits waits for room.
+//!
+//! Each kind of input has a lane of its own: a channel, and room for [`LANE_BYTES`], for which its listeners wait. Records
+//! are filled from the lanes in turn, so that an input which floods neither takes the room of the others nor makes them
+//! wait behind all that it brought.
 //!
 //! Counting: an event is counted as received and committed when it is durable, or as received and dropped when its
 //! listener gives it up ([`Intake::count_dropped`]), so received = committed + dropped at every moment.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -25,8 +29,22 @@ const BATCH_BYTES: usize = 512 << 10;
 const HEAD_BYTES: usize = 96;
 /// Appends waiting for their sync at once: one being synced, one being encoded.
 const APPENDS_AT_ONCE: usize = 2;
-/// Bytes of events between listeners and the queue, at most.
-const BUDGET_BYTES: usize = 32 << 20;
+/// Kinds of inputs: HTTP, syslog datagrams, traps, syslog streams.
+const LANES: usize = 4;
+/// Bytes of events between the listeners of one lane and the queue, at most; eight records.
+const LANE_BYTES: usize = 8 << 20;
+/// Submissions waiting in one lane; each holds room for at least one event of some 600 bytes, so bytes run out first.
+const LANE_SUBMISSIONS: usize = 16_384;
+
+/// The lane of a protocol.
+const fn lane_of(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Http | Protocol::Internal => 0,
+        Protocol::SyslogUdp => 1,
+        Protocol::SnmpTrap => 2,
+        Protocol::SyslogTcp | Protocol::SyslogTls => 3,
+    }
+}
 
 /// What a listener that waited is told: its events are on stable storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,18 +69,24 @@ struct Submission {
     summary: Summary,
     bytes: usize,
     /// `None` for listeners that do not wait (UDP).
-    answer: Option<Waiting>,
+    answer: Option<Asker>,
     _room: OwnedSemaphorePermit,
 }
 
-/// Who waits for the answer.
-type Waiting = oneshot::Sender<Result<Receipt, Refusal>>;
+/// Who asked, and waits for the answer.
+type Asker = oneshot::Sender<Result<Receipt, Refusal>>;
 
 /// The entrance to the event queue; clones share it.
 #[derive(Clone)]
 pub struct Intake {
     gate: Arc<Gate>,
     queue: Queue<Event>,
+    lanes: [Lane; LANES],
+}
+
+/// The way in for one kind of input.
+#[derive(Clone)]
+struct Lane {
     room: Arc<Semaphore>,
     sender: mpsc::Sender<Submission>,
 }
@@ -71,10 +95,9 @@ impl Intake {
     /// Starts the batching task on the current runtime; it ends when every clone is dropped and all is committed.
     /// The handle that comes with it can be awaited for that.
     pub fn start(queue: Queue<Event>, gate: Gate, rates: Rates) -> (Self, tokio::task::JoinHandle<()>) {
-        let (sender, receiver) = mpsc::channel(65_536);
-        let task = tokio::spawn(run(receiver, queue.clone(), rates));
-        let intake = Self { gate: Arc::new(gate), queue, room: Arc::new(Semaphore::new(BUDGET_BYTES)), sender };
-        (intake, task)
+        let (lanes, waiting) = lanes();
+        let task = tokio::spawn(run(waiting, queue.clone(), rates));
+        (Self { gate: Arc::new(gate), queue, lanes }, task)
     }
 
     /// Hands over events and waits until they are on stable storage (`Ok`) or refused (given back).
@@ -94,25 +117,36 @@ impl Intake {
     }
 
     /// Hands over events without waiting for the disk; waits only for room. What cannot be stored later is counted as
-    /// dropped; what the gate refuses now is counted too, because a datagram cannot be given back.
+    /// dropped; what the gate refuses now is counted too, because a datagram cannot be given back. More than the queue
+    /// may hold at all is offered in halves: that they came at once is no fault of their senders.
     pub async fn offer(&self, events: Vec<Event>) {
-        if events.is_empty() {
-            return;
-        }
-        if let Err(refusal) = self.hand_over(&events, None).await {
-            Summary::of(&events).count_dropped(refusal.reason());
+        let mut waiting = vec![events.as_slice()];
+        while let Some(events) = waiting.pop() {
+            if events.is_empty() {
+                continue;
+            }
+            let Err(refusal) = self.hand_over(events, None).await else { continue };
+            if refusal.needs_parts(events.len()) {
+                let (first, second) = events.split_at(events.len() / 2);
+                waiting.extend([second, first]);
+            } else {
+                Summary::of(events).count_dropped(refusal.reason());
+            }
         }
     }
 
-    async fn hand_over(&self, events: &[Event], answer: Option<Waiting>) -> Result<(), Refusal> {
-        self.gate.admit(events.len(), self.queue.depth())?;
+    async fn hand_over(&self, events: &[Event], answer: Option<Asker>) -> Result<(), Refusal> {
+        // One listener brings all of them, so they are all of one protocol.
+        let protocol = events.first().map_or(Protocol::Internal, |event| event.source.protocol);
+        self.gate.admit(protocol, events.len(), self.queue.depth())?;
+        let lane = &self.lanes[lane_of(protocol)];
         let in_memory = events.iter().map(Event::approximate_bytes).sum::<usize>();
-        let permits = u32::try_from(in_memory.clamp(1, BUDGET_BYTES)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| Refusal::Stopping)?;
+        let permits = u32::try_from(in_memory.clamp(1, LANE_BYTES)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&lane.room).acquire_many_owned(permits).await.map_err(|_| Refusal::Stopping)?;
         let forms = write(events);
         let bytes = forms.iter().map(|form| form.bytes.len()).sum();
         let submission = Submission { forms, summary: Summary::of(events), bytes, answer, _room: room };
-        self.sender.send(submission).await.map_err(|_| Refusal::Stopping)
+        lane.sender.send(submission).await.map_err(|_| Refusal::Stopping)
     }
 
     /// Events waiting in the queue.
@@ -198,15 +232,86 @@ impl Summary {
     }
 }
 
+/// Both ends of every lane.
+fn lanes() -> ([Lane; LANES], Waiting) {
+    let mut receivers = Vec::with_capacity(LANES);
+    let lanes = std::array::from_fn(|_| {
+        let (sender, receiver) = mpsc::channel(LANE_SUBMISSIONS);
+        receivers.push(receiver);
+        Lane { room: Arc::new(Semaphore::new(LANE_BYTES)), sender }
+    });
+    let held_back = receivers.iter().map(|_| None).collect();
+    (lanes, Waiting { receivers, held_back, turn: 0 })
+}
+
+/// What waits in the lanes.
+struct Waiting {
+    receivers: Vec<mpsc::Receiver<Submission>>,
+    /// For each lane a submission that did not fit into the last record.
+    held_back: Vec<Option<Submission>>,
+    /// The lane that begins the next record.
+    turn: usize,
+}
+
+impl Waiting {
+    /// The submission that begins a record, from the lane whose turn it is or the next one that has any; `None` once
+    /// every sender is gone and nothing is left.
+    async fn first(&mut self) -> Option<Submission> {
+        std::future::poll_fn(|context| {
+            let mut open = false;
+            for lane in (0..LANES).map(|step| (self.turn + step) % LANES) {
+                let polled = match self.held_back[lane].take() {
+                    Some(submission) => Poll::Ready(Some(submission)),
+                    None => self.receivers[lane].poll_recv(context),
+                };
+                match polled {
+                    Poll::Ready(Some(submission)) => {
+                        self.turn = (lane + 1) % LANES;
+                        return Poll::Ready(Some(submission));
+                    }
+                    Poll::Ready(None) => {}
+                    Poll::Pending => open = true,
+                }
+            }
+            if open { Poll::Pending } else { Poll::Ready(None) }
+        })
+        .await
+    }
+
+    /// A record that begins with `first`: one submission of each lane in turn, until nothing waits or nothing fits.
+    fn gather(&mut self, first: Submission) -> Vec<Submission> {
+        let (mut events, mut bytes) = (first.summary.events, first.bytes);
+        let mut batch = vec![first];
+        let mut idle = 0;
+        let mut lane = self.turn;
+        while idle < LANES {
+            idle += 1;
+            if self.held_back[lane].is_none()
+                && let Ok(submission) = self.receivers[lane].try_recv()
+            {
+                if events + submission.summary.events > BATCH_EVENTS || bytes + submission.bytes > BATCH_BYTES {
+                    self.held_back[lane] = Some(submission);
+                } else {
+                    events += submission.summary.events;
+                    bytes += submission.bytes;
+                    batch.push(submission);
+                    idle = 0;
+                }
+            }
+            lane = (lane + 1) % LANES;
+        }
+        batch
+    }
+}
+
 /// Gathers submissions into records until every sender is gone, then waits for the appends under way.
-async fn run(mut receiver: mpsc::Receiver<Submission>, queue: Queue<Event>, rates: Rates) {
+async fn run(mut waiting: Waiting, queue: Queue<Event>, rates: Rates) {
     let appends = Arc::new(Semaphore::new(APPENDS_AT_ONCE));
-    let mut held_back = None;
     loop {
-        // The slot first: while none is free, submissions gather in the channel.
+        // The slot first: while none is free, submissions gather in the lanes.
         let Ok(slot) = Arc::clone(&appends).acquire_owned().await else { return };
-        let Some(first) = next(&mut held_back, &mut receiver).await else { break };
-        let batch = gather(first, &mut held_back, &mut receiver);
+        let Some(first) = waiting.first().await else { break };
+        let batch = waiting.gather(first);
         let (queue, rates) = (queue.clone(), rates.clone());
         tokio::spawn(async move {
             commit(&queue, &rates, batch).await;
@@ -216,32 +321,6 @@ async fn run(mut receiver: mpsc::Receiver<Submission>, queue: Queue<Event>, rate
     let all = u32::try_from(APPENDS_AT_ONCE).unwrap_or(u32::MAX);
     // Every slot free again means that nothing is under way.
     drop(appends.acquire_many(all).await);
-}
-
-async fn next(held_back: &mut Option<Submission>, receiver: &mut mpsc::Receiver<Submission>) -> Option<Submission> {
-    match held_back.take() {
-        Some(submission) => Some(submission),
-        None => receiver.recv().await,
-    }
-}
-
-fn gather(
-    first: Submission,
-    held_back: &mut Option<Submission>,
-    receiver: &mut mpsc::Receiver<Submission>,
-) -> Vec<Submission> {
-    let (mut events, mut bytes) = (first.summary.events, first.bytes);
-    let mut batch = vec![first];
-    while let Ok(submission) = receiver.try_recv() {
-        if events + submission.summary.events > BATCH_EVENTS || bytes + submission.bytes > BATCH_BYTES {
-            *held_back = Some(submission);
-            break;
-        }
-        events += submission.summary.events;
-        bytes += submission.bytes;
-        batch.push(submission);
-    }
-    batch
 }
 
 /// Appends one batch and tells everyone who waits.
@@ -271,7 +350,7 @@ async fn commit(queue: &Queue<Event>, rates: &Rates, mut batch: Vec<Submission>)
 }
 
 /// A listener that stopped waiting needs no answer.
-fn answer(waiting: Option<Waiting>, result: Result<Receipt, Refusal>) {
+fn answer(waiting: Option<Asker>, result: Result<Receipt, Refusal>) {
     if let Some(waiting) = waiting {
         drop(waiting.send(result));
     }
@@ -288,7 +367,51 @@ fn refusal_of(error: &QueueError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{EventIds, Source, Timestamp};
     use crate::telemetry::metrics;
+
+    /// Submits `events` events of a protocol, each time one submission.
+    fn submit(lanes: &[Lane; LANES], protocol: Protocol, events: u64) {
+        let ids = EventIds::new(1);
+        let (now, peer) = (Timestamp::from_millis(1), std::net::IpAddr::from([192, 0, 2, 1]));
+        let events: Vec<Event> =
+            (0..events).map(|_| Event::new(ids.next(now), now, Source { protocol, peer })).collect();
+        let lane = &lanes[lane_of(protocol)];
+        let room = Arc::clone(&lane.room).try_acquire_many_owned(1).expect("room");
+        let (forms, summary) = (write(&events), Summary::of(&events));
+        let sent = lane.sender.try_send(Submission { forms, summary, bytes: 100, answer: None, _room: room });
+        assert!(sent.is_ok(), "the lane is full");
+    }
+
+    /// Protocols and numbers of the submissions in the next record.
+    async fn record(waiting: &mut Waiting) -> Vec<(Protocol, u64)> {
+        let first = waiting.first().await.expect("something waits");
+        let batch = waiting.gather(first);
+        batch.iter().flat_map(|submission| submission.summary.by_protocol()).collect()
+    }
+
+    #[tokio::test]
+    async fn records_are_filled_from_the_lanes_in_turn() {
+        let (lanes, mut waiting) = lanes();
+        for _ in 0..3 {
+            submit(&lanes, Protocol::SyslogTcp, BATCH_EVENTS);
+        }
+        for _ in 0..2 {
+            submit(&lanes, Protocol::Http, 1);
+            submit(&lanes, Protocol::SyslogUdp, 500);
+        }
+        let (http, udp, tcp) = (Protocol::Http, Protocol::SyslogUdp, Protocol::SyslogTcp);
+        assert_eq!(record(&mut waiting).await, [(http, 1), (udp, 500), (http, 1), (udp, 500)]);
+        for _ in 0..2 {
+            submit(&lanes, Protocol::Http, 1);
+        }
+        assert_eq!(record(&mut waiting).await, [(tcp, BATCH_EVENTS)], "a submission that fills a record has its turn");
+        assert_eq!(record(&mut waiting).await, [(http, 1), (http, 1)]);
+        assert_eq!(record(&mut waiting).await, [(tcp, BATCH_EVENTS)]);
+        drop(lanes);
+        assert_eq!(record(&mut waiting).await, [(tcp, BATCH_EVENTS)], "what waits is taken after the last sender left");
+        assert!(waiting.first().await.is_none());
+    }
 
     #[test]
     fn events_found_at_start_are_counted_as_received_and_committed() {

@@ -6,7 +6,9 @@
 //! * UDP and traps: the kernel drops datagrams when a receive buffer is full (`mutt_ingest_kernel_drops_total`); the
 //!   listener drops what the gate refuses (`mutt_events_dropped_total{source,reason}`);
 //! * TCP: nothing; the listener stops reading until there is room;
-//! * HTTP: nothing that was answered with 2xx; refusals are 429 and 503 and counted by reason.
+//! * HTTP: nothing that was answered with 2xx; refusals are 413, 429 and 503 and counted by reason.
+//!
+//! Each kind of input has its own room, and the queue's last places are kept for those that cannot wait (ADR-009).
 
 mod gate;
 pub mod http;

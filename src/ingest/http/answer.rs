@@ -101,7 +101,7 @@ impl Rejection {
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused { refusal, .. } => match refusal {
                 Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-                Refusal::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                Refusal::TooLarge(_) | Refusal::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 Refusal::QueueFull { .. } | Refusal::Storage(_) | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             },
         }
@@ -153,7 +153,7 @@ impl Rejection {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Busy => Some(Duration::from_secs(1)),
-            Self::Refused { refusal: Refusal::TooLarge(_), .. } => None,
+            Self::Refused { refusal: Refusal::TooLarge(_) | Refusal::TooMany { .. }, .. } => None,
             Self::Refused { refusal, .. } => Some(refusal.retry_after()),
             _ => None,
         }
@@ -172,6 +172,10 @@ impl Rejection {
                 body["accepted"] = json!(0);
                 body["rejected"] = json!(rejected);
                 body["errors"] = errors_json(errors);
+            }
+            Self::Refused { refusal: Refusal::TooMany { events, limit }, .. } => {
+                body["events"] = json!(events);
+                body["limit"] = json!(limit);
             }
             Self::Refused { refusal: Refusal::QueueFull { depth, limit, .. }, .. } => {
                 body["queue_depth"] = json!(depth);

@@ -393,10 +393,15 @@ mod tests {
 
     #[tokio::test]
     async fn overload_is_answered_with_429_and_503_and_when_to_return() {
-        let full = Settings { max_queue_items: 1, ..Settings::default() };
+        let small = Settings { max_queue_items: 2, ..Settings::default() };
         let memory = Memory::default();
-        let answer = post_body(full, &memory, &format!("[{GOOD},{GOOD}]")).await;
-        assert_eq!((answer.status, &answer.body["queue_depth"], &answer.body["limit"]), (503, &json!(0), &json!(1)));
+        let answer = post_body(small.clone(), &memory, &format!("[{GOOD},{GOOD},{GOOD}]")).await;
+        assert_eq!(answer.status, 413, "more than the queue may ever hold: {}", answer.body);
+        assert_eq!((&answer.body["events"], &answer.body["limit"]), (&json!(3), &json!(2)));
+        assert!(!answer.headers.contains_key("retry-after"), "coming back does not help");
+        assert_eq!(post_body(small.clone(), &memory, GOOD).await.status, 200);
+        let answer = post_body(small, &memory, &format!("[{GOOD},{GOOD}]")).await;
+        assert_eq!((answer.status, &answer.body["queue_depth"], &answer.body["limit"]), (503, &json!(1), &json!(2)));
         assert_eq!(answer.headers["retry-after"], "1");
 
         let limited = ingest(Settings { max_rate: Some(1), ..Settings::default() }, &memory);
