@@ -11,6 +11,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::clock::Clock;
+use crate::model::Protocol;
 use crate::store::sqlite::AuditDb;
 use crate::store::{AuditLog, EventQuery};
 
@@ -111,7 +112,8 @@ impl Ledger {
         let mut query = EventQuery { limit: EventQuery::MAX_LIMIT, ..EventQuery::default() };
         loop {
             let page = audit.search(&query).await.context("cannot read the audit of the measured server")?;
-            for row in &page.items {
+            // Meta-alerts are made by the server itself and quote a message that no rule hit.
+            for row in page.items.iter().filter(|row| row.event.source.protocol != Protocol::Internal) {
                 self.note(&row.event.message);
             }
             match page.next {
