@@ -4,6 +4,7 @@
 //! see. It keeps nothing on disk; a run that is interrupted reports what it did so far.
 
 mod args;
+mod exchange;
 mod feed;
 pub mod http;
 mod many;

@@ -8,14 +8,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use hyper::Method;
 use serde_json::Value;
 use tokio::net::UdpSocket;
 
-use super::http::{Answer, Client, Endpoint};
+use super::exchange::{Exchange, Reply};
+use super::http::Endpoint;
 use super::snmp::{FIRST_REQUEST_ID, read_response};
 use super::socket::Part;
 
@@ -50,31 +49,31 @@ pub enum Encoding {
 
 /// Posts this part's events.
 pub async fn post(options: &PostOptions, mut part: Part) -> std::io::Result<()> {
-    let mut client = Client::new(&options.endpoint.address, options.timeout);
+    let mut headers = vec![("content-type", "application/json")];
+    headers.extend((options.encoding == Encoding::Gzip).then_some(("content-encoding", "gzip")));
+    headers.extend(options.api_key.as_deref().map(|key| ("x-api-key", key)));
+    let mut exchange = Exchange::new(&options.endpoint.address, &options.endpoint.path, &headers, options.timeout);
     let mut number = part.index;
     let mut failures = 0;
+    let mut body = Vec::new();
     // A request waits until its batch is full, so that a low rate still makes whole batches.
     let spread = u64::from(options.batch - 1) * part.of;
     while let Some(due) = due(&part, number, number.saturating_add(spread)).await {
-        let (body, count) = gather(&mut part, &mut number, due, options.batch);
+        let count = gather(&mut part, &mut number, due, options.batch, &mut body);
         let length = body.len() as u64;
-        let (body, encoding) = match options.encoding {
-            Encoding::Plain => (body, None),
-            Encoding::Gzip => (gzip(&body)?, Some(("content-encoding", "gzip"))),
-        };
-        let mut headers = vec![("content-type", "application/json")];
-        headers.extend(encoding);
-        headers.extend(options.api_key.as_deref().map(|key| ("x-api-key", key)));
+        if options.encoding == Encoding::Gzip {
+            body = gzip(&body)?;
+        }
         let asked = Instant::now();
         part.tally.add_sent(count, length);
-        match client.request(Method::POST, &options.endpoint.path, &headers, Bytes::from(body)).await {
-            Ok(answer) => {
+        match exchange.post(&body).await {
+            Ok(reply) => {
                 failures = 0;
-                let (accepted, refused) = outcome(&answer, count);
+                let (accepted, refused) = outcome(reply, count);
                 if refused > 0 {
-                    part.tally.add_error(refusal(&answer));
+                    part.tally.add_error(refusal(reply));
                 }
-                part.tally.add_answer(Some(answer.status.as_u16()), asked.elapsed(), accepted, refused);
+                part.tally.add_answer(Some(reply.status), asked.elapsed(), accepted, refused);
             }
             Err(error) => {
                 part.tally.add_unanswered(count);
@@ -108,23 +107,23 @@ async fn due(part: &Part, number: u64, last: u64) -> Option<u64> {
     (!part.schedule.is_over(number, now)).then(|| part.schedule.due(now).max(number + 1))
 }
 
-/// Up to `batch` due events as one body.
-fn gather(part: &mut Part, number: &mut u64, due: u64, batch: u32) -> (Vec<u8>, u64) {
-    let mut body = Vec::with_capacity(512 * batch as usize);
+/// Makes `body` of up to `batch` due events; answers how many.
+fn gather(part: &mut Part, number: &mut u64, due: u64, batch: u32, body: &mut Vec<u8>) -> u64 {
+    body.clear();
     if batch == 1 {
-        part.feed.put(*number, &mut body);
+        part.feed.put(*number, body);
         *number += part.of;
-        return (body, 1);
+        return 1;
     }
     let mut count = 0;
     while *number < due && count < u64::from(batch) {
         body.push(if count == 0 { b'[' } else { b',' });
-        part.feed.put(*number, &mut body);
+        part.feed.put(*number, body);
         *number += part.of;
         count += 1;
     }
     body.push(b']');
-    (body, count)
+    count
 }
 
 fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -134,11 +133,11 @@ fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 /// How many of `count` events an answer accepted and refused. A batch's answer counts them itself.
-fn outcome(answer: &Answer, count: u64) -> (u64, u64) {
-    if !answer.status.is_success() {
+fn outcome(reply: Reply<'_>, count: u64) -> (u64, u64) {
+    if !(200..300).contains(&reply.status) {
         return (0, count);
     }
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+    let body: Value = serde_json::from_slice(reply.body).unwrap_or(Value::Null);
     let number = |member: &str| match &body[member] {
         Value::Array(list) => Some(list.len() as u64),
         other => other.as_u64(),
@@ -151,10 +150,10 @@ fn outcome(answer: &Answer, count: u64) -> (u64, u64) {
 }
 
 /// The status and the start of what the receiver said.
-fn refusal(answer: &Answer) -> String {
+fn refusal(reply: Reply<'_>) -> String {
     const KEPT: usize = 200;
-    let said: String = String::from_utf8_lossy(&answer.body).chars().filter(|c| !c.is_control()).take(KEPT).collect();
-    format!("status {}: {said}", answer.status.as_u16())
+    let said: String = String::from_utf8_lossy(reply.body).chars().filter(|c| !c.is_control()).take(KEPT).collect();
+    format!("status {}: {said}", reply.status)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -220,14 +219,12 @@ async fn response(socket: &UdpSocket, id: u32) -> std::io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::{HeaderMap, StatusCode};
 
     #[test]
     fn an_answer_is_believed_about_what_it_took() {
         let check = |status, body: &'static str, count, expected| {
-            let status = StatusCode::from_u16(status).expect("a status");
-            let answer = Answer { status, headers: HeaderMap::new(), body: body.into() };
-            assert_eq!(outcome(&answer, count), expected, "{status} {body}");
+            let reply = Reply { status, body: body.as_bytes() };
+            assert_eq!(outcome(reply, count), expected, "{status} {body}");
         };
         check(200, r#"{"status":"queued"}"#, 1, (1, 0));
         check(200, r#"{"accepted":7,"rejected":3}"#, 10, (7, 3));
