@@ -13,6 +13,7 @@ mod first_five_minutes;
 mod forwarding;
 mod kill;
 mod layering;
+mod overload;
 mod pages;
 mod power_cut;
 mod queue_contract;
