@@ -349,11 +349,12 @@ fn a_backlog_is_worked_off_after_a_restart_and_its_space_is_given_back() {
     server.check_counters();
     assert!(server.metrics().processed() >= EVENTS);
     eventually("the space is given back", || (size(&queue) < full / 2).then_some(()));
-    // An idle process does nothing; a hundredth of a second is what the kernel counts in.
-    let before = cpu_ticks(&server);
-    std::thread::park_timeout(Duration::from_secs(2));
-    let spent = cpu_ticks(&server) - before;
-    assert!(spent <= 20, "the idle process took {spent} hundredths of a second in two");
+    // Nothing turns in circles once the work is done. The kernel counts in hundredths of a second.
+    eventually("the process comes to rest", || {
+        let before = cpu_ticks(&server);
+        std::thread::park_timeout(Duration::from_secs(1));
+        (cpu_ticks(&server) - before <= 5).then_some(())
+    });
 }
 
 /// Streams that send lines as fast as they are read.

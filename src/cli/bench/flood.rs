@@ -90,9 +90,10 @@ pub async fn measure(args: &BenchArgs, parent: &Path, rules: u32) -> anyhow::Res
     let pages = looking.await?;
 
     let (then, now) = (before.counters(), &run.counters);
-    let (taken, dropped) = (now.committed - then.committed, now.dropped - then.dropped);
-    let kernel_drops = now.kernel_drops - then.kernel_drops;
-    let judged = now.processed_total() - then.processed_total();
+    let since = |now: u64, then: u64| now.saturating_sub(then);
+    let (taken, dropped) = (since(now.committed, then.committed), since(now.dropped, then.dropped));
+    let kernel_drops = since(now.kernel_drops, then.kernel_drops);
+    let judged = since(now.processed_total(), then.processed_total());
     Ok(FloodFigures {
         rules,
         sent: run.report.sent,

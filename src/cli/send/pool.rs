@@ -1,8 +1,8 @@
 //! Messages laid out in one buffer, framed and ready to be written, of which only the running number changes.
 //!
 //! A load generator shares the machine with what it measures. Copying each line into a buffer and dividing its number
-//! into digits costs some 60 ns a message; here ten bytes are overwritten where they lie, which costs 5 ns, and one
-//! write takes as many messages as lie side by side. It does no I/O and knows no protocol.
+//! into digits cost 70 ns a line over TCP, besides the kernel's 35 ns; overwriting ten bytes where they lie costs half of
+//! that, and one write takes as many messages as lie side by side. It does no I/O and knows no protocol.
 
 use std::ops::Range;
 
