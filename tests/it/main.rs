@@ -7,6 +7,7 @@
 mod support;
 
 mod bad_input;
+mod bench;
 mod disk_full;
 mod docs_in_sync;
 mod first_five_minutes;

@@ -42,7 +42,7 @@ fn stuck_server(receiver: &Receiver, queue_size: u32) -> Server {
         .env("MUTTD_ADMIN_PASSWORD", PASSWORD)
         .dynamic("max_ingest_queue_size", &queue_size.to_string())
         .dynamic("moog_max_retries", "100")
-        .dynamic("moog_retry_cap_seconds", "1");
+        .dynamic("moog_retry_cap_seconds", "5");
     for (key, value) in DEFERRING {
         builder = builder.dynamic(key, value);
     }
@@ -162,7 +162,7 @@ fn alerts_beyond_the_shed_threshold_become_dead_letters_if_told_so() {
         .dynamic("alerter_queue_shed_threshold", "10")
         .dynamic("alerter_shed_mode", "\"dlq\"")
         .dynamic("moog_max_retries", "100")
-        .dynamic("moog_retry_cap_seconds", "1")
+        .dynamic("moog_retry_cap_seconds", "5")
         .start();
     server.forward_rule("wake someone");
     let shed = || server.metrics().sum("mutt_alerter_shed_events_total", &[("mode", "dlq")]);
