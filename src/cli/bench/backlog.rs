@@ -22,6 +22,8 @@ const RECORD_EVENTS: usize = 1_024;
 const POLL: Duration = Duration::from_millis(100);
 /// Ten million events at 20,000 a second.
 const LONGEST_DRAIN: Duration = Duration::from_secs(500);
+/// Some ten thousand alerts at the default pace.
+const LONGEST_DELIVERY: Duration = Duration::from_secs(300);
 /// Time for the queue to remove what is drained and for the stores to finish.
 const SETTLE: Duration = Duration::from_secs(3);
 /// The idle process is watched for so long.
@@ -77,6 +79,7 @@ pub async fn measure(args: &BenchArgs, parent: &Path, events: u64, rules: u32) -
         judged = server.counters().await?.processed_total();
     }
     let (took, cpu) = (begun.elapsed(), cpu_seconds(server.pid())?);
+    await_deliveries(&mut server).await?;
     tokio::time::sleep(SETTLE).await;
     let idle_from = cpu_seconds(server.pid())?;
     tokio::time::sleep(IDLE).await;
@@ -96,6 +99,19 @@ pub async fn measure(args: &BenchArgs, parent: &Path, events: u64, rules: u32) -
         idle_cpu_percent: 100.0 * idle_cpu / IDLE.as_secs_f64(),
         lost: events.saturating_sub(judged),
     })
+}
+
+/// Waits until nothing is in any queue: alerts are delivered at the pace of `moog_rate_limit`, and until then the process
+/// is not idle.
+async fn await_deliveries(server: &mut Server) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < LONGEST_DELIVERY {
+        if server.counters().await?.queues.values().sum::<u64>() == 0 {
+            break;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
 }
 
 /// Puts `events` events into the event queue below `queues`, as the intake would have.
