@@ -40,7 +40,7 @@ impl EventSource {
     pub fn next(&mut self, count: usize) -> Vec<Event> {
         let now = self.clock.now();
         let source = Source { protocol: Protocol::SyslogTcp, peer: IpAddr::V4(Ipv4Addr::LOCALHOST) };
-        let options = ParseOptions { zone: None, now, max_message_bytes: MESSAGE_BYTES };
+        let options = ParseOptions::new(None, now, MESSAGE_BYTES);
         let mut events = Vec::with_capacity(count);
         while events.len() < count {
             self.line.clear();

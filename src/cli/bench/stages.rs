@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::model::{Decision, Environment, Event, Handling, Judged, Matched, Rule, RuleId, Team};
 use crate::queue::sled::SledBackend;
 use crate::queue::{Queue, QueueOptions, Seq};
-use crate::rules::RuleSet;
+use crate::rules::{RuleSet, Scratch};
 use crate::store::AuditLog;
 use crate::store::sqlite::AuditDb;
 
@@ -180,8 +180,9 @@ fn matcher(spec: &Synthetic, span: Duration) -> anyhow::Result<StageFigures> {
     let events = EventSource::new(spec)?.next(RECORD_EVENTS * RECORDS);
     let watch = Watch::start()?;
     let (mut judged, mut matched) = (0, 0);
+    let mut scratch = Scratch::default();
     while watch.begun.elapsed() < span {
-        matched += events.iter().filter(|event| set.judge(event).is_some()).count() as u64;
+        matched += events.iter().filter(|event| set.judge(event, &mut scratch).is_some()).count() as u64;
         judged += events.len() as u64;
     }
     let mut figures = watch.figures(Stage::Matcher, judged)?;
