@@ -5,6 +5,7 @@
 //! Stop: listeners, intake, alerter, forwarder, pages, queues, stores - so that what was taken is kept. A listener that
 //! cannot bind is told on the board and in the log and tried again; the others go on.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Admin, AdminParts, AdminSecrets, FirstLogin};
 use crate::alerter::{self, AlerterParts, RefreshParts, Traffic};
 use crate::clock::Clock;
-use crate::config::{Config, Listen, SECRETS_FILE};
-use crate::forward::{self, ForwarderParts, Moogsoft, Target as _};
+use crate::config::{Config, Listen, SECRETS_FILE, Targets};
+use crate::forward::{self, ForwarderParts, TargetConfig, Wiring};
 use crate::ingest::{self, Gate, Intake, ListenerContext};
 use crate::live::{Live, LiveSender, live};
 use crate::model::{EventIds, TargetName};
@@ -64,7 +65,7 @@ struct Senders {
     ingest_secrets: LiveSender<ingest::Secrets>,
     admin_secrets: LiveSender<AdminSecrets>,
     alerter: LiveSender<alerter::Settings>,
-    moog: LiveSender<forward::Settings>,
+    targets: Mutex<Wired>,
     recent: LiveSender<store::RecentSettings>,
 }
 
@@ -107,7 +108,9 @@ impl App {
         let parts = StageParts { queues: &queues, stores: &stores, lives: &lives, clock: &clock, rates: &rates };
         Intake::count_recovered(queues.events.depth().items);
         let mut stages = start_alerter(&parts, &changed, &stop_stages).await?;
-        stages.push(start_forwarder(&parts, &targets, &stop_stages)?);
+        let (wired, forwarders) = start_forwarders(&parts, &config.targets.targets, &targets, &stop_stages)?;
+        *senders.targets.lock() = wired;
+        stages.extend(forwarders);
 
         let gate = Gate::new(lives.ingest.clone());
         let (intake, intake_task) = Intake::start(queues.events.clone(), gate, rates);
@@ -168,7 +171,7 @@ impl App {
         self.senders.ingest_secrets.set(config.ingest_secrets.clone());
         self.senders.admin_secrets.set(AdminSecrets { admin_api_keys: config.admin_api_keys.clone() });
         self.senders.alerter.set(config.alerter.clone());
-        self.senders.moog.set(config.moog.clone());
+        self.rewire(&config.targets);
         self.senders.recent.set(config.recent);
         self.changed.notify_one();
         let mut current = self.config.lock();
@@ -177,6 +180,30 @@ impl App {
         }
         *current = config;
         tracing::info!("Configuration read again and put into force");
+    }
+
+    /// Makes the targets whose configuration changed anew. A target that cannot be made stays as it was.
+    fn rewire(&self, targets: &Targets) {
+        let clock = Clock::system();
+        let mut wired = self.senders.targets.lock();
+        for target in &targets.targets {
+            let Some((current, sender)) = wired.get_mut(&target.name) else { continue };
+            if current == target {
+                continue;
+            }
+            match target.wire(&clock) {
+                Ok(wiring) => {
+                    sender.set(wiring);
+                    *current = target.clone();
+                }
+                Err(why) => tracing::error!(target = %target.name, "A target keeps its old configuration: {why}"),
+            }
+        }
+        if wired.len() != targets.targets.len()
+            || targets.targets.iter().any(|target| !wired.contains_key(&target.name))
+        {
+            tracing::warn!("Targets that were added or removed take effect after a restart");
+        }
     }
 
     /// Takes no more, finishes what is under way, and closes everything. What is still queued is processed after the
@@ -208,7 +235,6 @@ struct Lives {
     ingest_secrets: Live<ingest::Secrets>,
     admin_secrets: Live<AdminSecrets>,
     alerter: Live<alerter::Settings>,
-    moog: Live<forward::Settings>,
     recent: Live<store::RecentSettings>,
 }
 
@@ -226,24 +252,22 @@ fn settings(config: &Config) -> (Senders, Lives) {
     let (ingest_secrets_sender, ingest_secrets) = live(config.ingest_secrets.clone());
     let (admin_sender, admin_secrets) = live(AdminSecrets { admin_api_keys: config.admin_api_keys.clone() });
     let (alerter_sender, alerter) = live(config.alerter.clone());
-    let (moog_sender, moog) = live(config.moog.clone());
     let (recent_sender, recent) = live(config.recent);
     let senders = Senders {
         ingest: ingest_sender,
         ingest_secrets: ingest_secrets_sender,
         admin_secrets: admin_sender,
         alerter: alerter_sender,
-        moog: moog_sender,
+        targets: Mutex::default(),
         recent: recent_sender,
     };
-    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, moog, recent })
+    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, recent })
 }
 
 async fn open_queues(config: &Config) -> anyhow::Result<Queues> {
     let (dir, options) = (config.data_dir.join("queues"), config.queue.clone());
-    let queues =
-        tokio::task::spawn_blocking(move || Queues::open(&dir, &[moogsoft()?], &options).map_err(anyhow::Error::from));
-    queues.await?.context("cannot open the queues")
+    let targets: Vec<TargetName> = config.targets.targets.iter().map(|target| target.name.clone()).collect();
+    tokio::task::spawn_blocking(move || Queues::open(&dir, &targets, &options)).await?.context("cannot open the queues")
 }
 
 async fn open_stores(config: &Config, clock: &Clock, recent: Live<store::RecentSettings>) -> anyhow::Result<Stores> {
@@ -297,33 +321,37 @@ async fn start_alerter(
     Ok(vec![refresh, worker])
 }
 
-/// The forwarder of the one target there is so far.
-fn start_forwarder(
-    parts: &StageParts<'_>,
-    targets: &TargetBoard,
-    stop: &CancellationToken,
-) -> anyhow::Result<JoinHandle<()>> {
-    let name = moogsoft()?;
-    let settings = parts.lives.moog.clone();
-    let outbox = parts.queues.outboxes.get(&name).context("the outbox of moogsoft is missing")?.clone();
-    let target =
-        Moogsoft::new(name.clone(), settings.clone(), parts.clock.clone()).map_err(|why| anyhow::anyhow!(why))?;
-    let board = targets.register(name, target.address());
-    let forwarder = ForwarderParts {
-        outbox,
-        dead: parts.queues.dead_alerts.clone(),
-        target: Arc::new(target),
-        settings,
-        audit: Arc::clone(&parts.stores.audit),
-        board,
-        clock: parts.clock.clone(),
-    };
-    Ok(forward::start(forwarder, stop.clone()))
-}
+/// What can rewire a target later, and the configuration it has now.
+type Wired = BTreeMap<TargetName, (TargetConfig, LiveSender<Wiring>)>;
 
-/// The name of the one target there is so far.
-fn moogsoft() -> anyhow::Result<TargetName> {
-    Ok(TargetName::new("moogsoft")?)
+/// A forwarder for each target.
+fn start_forwarders(
+    parts: &StageParts<'_>,
+    targets: &[TargetConfig],
+    board: &TargetBoard,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Wired, Vec<JoinHandle<()>>)> {
+    let mut wired = Wired::new();
+    let mut tasks = Vec::new();
+    for config in targets {
+        let name = config.name.clone();
+        let outbox = parts.queues.outboxes.get(&name).with_context(|| format!("the outbox of `{name}` is missing"))?;
+        let wiring = config.wire(parts.clock).map_err(|why| anyhow::anyhow!("target `{name}`: {why}"))?;
+        let handle = board.register(name.clone(), wiring.target.address());
+        let (sender, wiring) = live(wiring);
+        let forwarder = ForwarderParts {
+            name: name.clone(),
+            outbox: outbox.clone(),
+            dead: parts.queues.dead_alerts.clone(),
+            wiring,
+            audit: Arc::clone(&parts.stores.audit),
+            board: handle,
+            clock: parts.clock.clone(),
+        };
+        tasks.push(forward::start(forwarder, stop.clone()));
+        wired.insert(name, (config.clone(), sender));
+    }
+    Ok((wired, tasks))
 }
 
 fn random_seed() -> anyhow::Result<u64> {

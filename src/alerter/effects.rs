@@ -190,18 +190,18 @@ impl Effects {
         if alerts.is_empty() {
             return Ok(());
         }
-        let targets = route::targets(&self.parts.outboxes, settings);
-        if targets.is_empty() {
+        let dealt = route::deal(&self.parts.outboxes, settings, alerts);
+        if dealt.is_empty() {
             return self.bury_alerts(ORIGIN, alerts, "there is no target to send it to").await;
         }
-        for (target, outbox) in targets {
+        for (target, outbox, share) in dealt {
             let Some(waiting) = shed else {
-                self.append_alerts(target, outbox, alerts).await?;
+                self.append_alerts(target, outbox, &share).await?;
                 continue;
             };
             let reason = format!("shed: {waiting} alerts were waiting already (alerter_queue_shed_threshold)");
-            metrics::counter!(ALERTER_SHED, "mode" => ShedMode::Dlq.name()).increment(alerts.len() as u64);
-            self.bury_alerts(target.as_str(), alerts, &reason).await?;
+            metrics::counter!(ALERTER_SHED, "mode" => ShedMode::Dlq.name()).increment(share.len() as u64);
+            self.bury_alerts(target.as_str(), &share, &reason).await?;
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ mod meta;
 mod pressure;
 mod refresh;
 mod route;
+mod selection;
 mod settings;
 mod signature;
 mod traffic;
@@ -43,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::rules::Ruling;
 pub use refresh::{Loaded, RefreshParts, announce, load_ruling, refresh};
+pub use selection::Route;
 pub use settings::{AuditScope, Settings, ShedMode};
 pub use traffic::Traffic;
 

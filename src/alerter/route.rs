@@ -1,7 +1,8 @@
 //! Which outboxes an alert goes to, and in what form.
 //!
-//! For now every alert goes to the default targets. An alert is never dropped for want of a target: if none of the
-//! named ones has an outbox, the first outbox there is takes it, where it waits until its target is configured.
+//! Each target takes what its [`super::Route`] says. What none of them takes goes to the default targets, and an alert
+//! is never dropped for want of a target: if none of the named ones has an outbox, the first outbox there is takes it,
+//! where it waits until its target is configured.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +17,35 @@ const MAX_EVENT_BYTES: usize = 512 << 10;
 const SHORT_MESSAGE: usize = 64 << 10;
 const SHORT_NAME: usize = 1 << 10;
 
-/// The outboxes for every alert, by the settings.
-pub(super) fn targets<'a>(
+/// What goes into which outbox, by the settings; outboxes that get nothing are left out.
+pub(super) fn deal<'a>(
     outboxes: &'a BTreeMap<TargetName, Queue<Alert>>,
     settings: &Settings,
-) -> Vec<(&'a TargetName, &'a Queue<Alert>)> {
-    let named: Vec<_> = outboxes.iter().filter(|(name, _)| settings.default_targets.contains(name)).collect();
-    if named.is_empty() { outboxes.iter().take(1).collect() } else { named }
+    alerts: &[Alert],
+) -> Vec<(&'a TargetName, &'a Queue<Alert>, Vec<Alert>)> {
+    let fallback = default_outboxes(outboxes, settings);
+    let mut dealt: Vec<_> = outboxes.iter().map(|(name, outbox)| (name, outbox, Vec::new())).collect();
+    for alert in alerts {
+        let mut taken = false;
+        for (name, _, share) in &mut dealt {
+            if settings.routes.get(*name).is_some_and(|route| route.takes(alert)) {
+                share.push(alert.clone());
+                taken = true;
+            }
+        }
+        if !taken {
+            let defaults = dealt.iter_mut().filter(|(name, _, _)| fallback.contains(name));
+            defaults.for_each(|(_, _, share)| share.push(alert.clone()));
+        }
+    }
+    dealt.retain(|(_, _, share)| !share.is_empty());
+    dealt
+}
+
+/// The targets for what no route takes.
+fn default_outboxes<'a>(outboxes: &'a BTreeMap<TargetName, Queue<Alert>>, settings: &Settings) -> Vec<&'a TargetName> {
+    let named: Vec<_> = outboxes.keys().filter(|name| settings.default_targets.contains(name)).collect();
+    if named.is_empty() { outboxes.keys().take(1).collect() } else { named }
 }
 
 /// The alert for an event that is to be forwarded.

@@ -1,7 +1,9 @@
 //! What the alerter may be told.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Route;
 use crate::model::{TargetName, Team};
 
 /// Which events become audit rows; those that a rule matched always do.
@@ -57,7 +59,9 @@ pub struct Settings {
     pub defer_sleep: Duration,
     /// `audit`.
     pub audit: AuditScope,
-    /// The targets every alert goes to.
+    /// `[targets.route]`: which alerts each target takes; one that is not listed takes none.
+    pub routes: BTreeMap<TargetName, Route>,
+    /// The targets for alerts that no route takes.
     pub default_targets: Vec<TargetName>,
     /// `cache_reload_interval`: rules and hosts are read again after so long even if no change was noticed.
     pub reload_interval: Duration,
@@ -76,6 +80,7 @@ impl Default for Settings {
             shed_mode: ShedMode::Defer,
             defer_sleep: Duration::from_millis(250),
             audit: AuditScope::Matched,
+            routes: BTreeMap::new(),
             default_targets: vec![TargetName::new("moogsoft").expect("moogsoft is a valid target name")],
             reload_interval: Duration::from_secs(300),
         }

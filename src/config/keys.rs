@@ -81,6 +81,7 @@ pub const KEYS: &[Key] = &[
     key("snmp", "communities", "MUTTD_SNMP_COMMUNITIES", Kind::List, "public", "SNMP v1 and v2c communities accepted. `public` admits what unauthenticated syslog admits anyway; name your own to be stricter."),
     key("moog", "webhook_url", "MUTTD_MOOG_WEBHOOK_URL", Kind::Text, "", "Where alerts are posted; while it is empty alerts wait in their queue."),
     key("moog", "api_key", "MUTTD_MOOG_API_KEY", Kind::Secret, "", "Sent to Moogsoft as `Authorization: Bearer`."),
+    key("moog", "api_key_next", "MUTTD_MOOG_API_KEY_NEXT", Kind::Secret, "", "Sent instead when api_key is refused, for rotation."),
     key("moog", "agent_location", "MUTTD_MOOG_AGENT_LOCATION", Kind::Text, "", "Where this appliance stands, for Moogsoft's `agent_location`; this machine's host name when not set."),
     key("log", "level", "MUTTD_LOG", Kind::Text, "info", "What is logged: error, warn, info, debug, trace, or a filter such as `info,muttd::forward=debug`."),
     key("log", "format", "MUTTD_LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "Log lines for people or for machines."),
@@ -108,6 +109,8 @@ pub const KEYS: &[Key] = &[
     key("dynamic", "moog_retry_cap_seconds", "MUTTD_DYNAMIC_MOOG_RETRY_CAP_SECONDS", integer(1, 3_600), "60", "Longest wait between two tries, in seconds."),
     key("dynamic", "moog_timeout_seconds", "MUTTD_DYNAMIC_MOOG_TIMEOUT_SECONDS", integer(1, 300), "10", "Seconds a delivery may take."),
     key("dynamic", "moog_concurrency", "MUTTD_DYNAMIC_MOOG_CONCURRENCY", integer(1, 256), "8", "Deliveries under way at once."),
+    key("dynamic", "circuit_breaker_threshold", "MUTTD_DYNAMIC_CIRCUIT_BREAKER_THRESHOLD", integer(1, 10_000), "5", "Deliveries that fail in a row (connection, time-out, 5xx, 408) after which a target is left alone for circuit_breaker_timeout; alerts wait meanwhile and no try of theirs is used up. A target may have its own breaker_threshold."),
+    key("dynamic", "circuit_breaker_timeout", "MUTTD_DYNAMIC_CIRCUIT_BREAKER_TIMEOUT", integer(1, 86_400), "60", "Seconds a failing target is left alone before one alert is tried. A target may have its own breaker_timeout_seconds."),
     key("dynamic", "recent_max_bytes", "MUTTD_DYNAMIC_RECENT_MAX_BYTES", integer(1 << 20, TERABYTE), "2147483648", "Bytes the store of recent events may take on disk."),
     key("dynamic", "recent_max_days", "MUTTD_DYNAMIC_RECENT_MAX_DAYS", integer(1, 3_650), "7", "Days the store of recent events goes back, at most."),
 ];

@@ -5,6 +5,7 @@
 
 pub mod keys;
 mod secrets;
+mod targets;
 mod values;
 
 use std::net::SocketAddr;
@@ -14,12 +15,13 @@ use std::time::Duration;
 use chrono::FixedOffset;
 
 pub use secrets::SECRETS_FILE;
+pub use targets::Targets;
 pub use values::ConfigError;
 use values::Values;
 
 use crate::model::Team;
 use crate::telemetry::logs::LogFormat;
-use crate::{alerter, forward, ingest, queue, store};
+use crate::{alerter, ingest, queue, store};
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -38,8 +40,8 @@ pub struct Config {
     pub admin_password: Option<String>,
     /// How events are judged.
     pub alerter: alerter::Settings,
-    /// How alerts are delivered to Moogsoft.
-    pub moog: forward::Settings,
+    /// Where alerts are delivered.
+    pub targets: Targets,
     /// Bounds of the recent store.
     pub recent: store::RecentSettings,
     /// Options of the queues.
@@ -83,12 +85,19 @@ impl Config {
         make_data_dir(data_dir)?;
         let beside = data_dir.join("muttd.toml");
         let file = file.or_else(|| beside.exists().then_some(beside.as_path()));
-        let values = Values::read(file, |name| overrides(name).or_else(|| std::env::var(name).ok()))?;
+        let variable = |name: &str| overrides(name).or_else(|| std::env::var(name).ok());
+        let values = Values::read(file, variable)?;
         let kept = secrets::load_or_create(data_dir)?;
         let keys = |section: &'static str, kept: &str| -> Vec<String> {
             let configured = values.text(section, "api_key");
             let current = if configured.is_empty() { kept.to_owned() } else { configured };
             [current, values.text(section, "api_key_next")].into_iter().filter(|key| !key.is_empty()).collect()
+        };
+        let targets = targets::read(&values, &secrets::NamedSecrets::new(kept.named.clone(), variable))?;
+        let alerter = alerter::Settings {
+            routes: targets.routes.clone(),
+            default_targets: vec![targets.default.clone()],
+            ..alerter_settings(&values)?
         };
         let admin_api_keys = keys("admin", &kept.admin_api_key);
         let mut api_keys = keys("ingest", &kept.ingest_api_key);
@@ -103,8 +112,8 @@ impl Config {
             ingest_secrets: ingest::Secrets { api_keys, communities },
             admin_api_keys,
             admin_password: Some(values.text("admin", "password")).filter(|password| !password.is_empty()),
-            alerter: alerter_settings(&values)?,
-            moog: moog_settings(&values)?,
+            alerter,
+            targets,
             recent: store::RecentSettings {
                 max_bytes: values.number("dynamic", "recent_max_bytes"),
                 max_days: narrow(values.number("dynamic", "recent_max_days")),
@@ -188,34 +197,6 @@ fn alerter_settings(values: &Values) -> Result<alerter::Settings, ConfigError> {
     })
 }
 
-fn moog_settings(values: &Values) -> Result<forward::Settings, ConfigError> {
-    let url = values.text("moog", "webhook_url");
-    if !url.is_empty() {
-        forward::check_url(&url).map_err(|why| ConfigError(format!("`webhook_url` in [moog]: {why}")))?;
-    }
-    Ok(forward::Settings {
-        url,
-        api_key: forward::ApiKey::new(values.text("moog", "api_key")),
-        agent_location: agent_location(values.text("moog", "agent_location")),
-        rate_limit: Some(narrow(values.number("dynamic", "moog_rate_limit"))).filter(|limit| *limit > 0),
-        rate_period: Duration::from_secs(values.number("dynamic", "moog_rate_period")),
-        retry_base: Duration::from_millis(values.number("dynamic", "moog_retry_base_ms")),
-        retry_cap: Duration::from_secs(values.number("dynamic", "moog_retry_cap_seconds")),
-        max_tries: narrow(values.number("dynamic", "moog_max_retries")),
-        timeout: Duration::from_secs(values.number("dynamic", "moog_timeout_seconds")),
-        concurrency: size(values.number("dynamic", "moog_concurrency")),
-    })
-}
-
-/// As configured, else this machine's host name, so that a receiver of several appliances can tell them apart.
-fn agent_location(configured: String) -> String {
-    if !configured.is_empty() {
-        return configured;
-    }
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
-}
-
 /// `UTC`, `Z`, `+01:00`, `-0530`; empty for the system's zone.
 fn device_zone(text: &str) -> Result<Option<FixedOffset>, ConfigError> {
     if text.is_empty() {
@@ -245,8 +226,8 @@ mod tests {
         let values = Values::read(None, |_| None).expect("valid defaults");
         assert_eq!(ingest_settings(&values).expect("valid"), ingest::Settings::default());
         assert_eq!(alerter_settings(&values).expect("valid"), alerter::Settings::default());
-        let moog = moog_settings(&values).expect("valid");
-        assert_eq!(forward::Settings { agent_location: String::new(), ..moog }, forward::Settings::default());
+        let targets = targets::read(&values, &secrets::NamedSecrets::default()).expect("valid");
+        assert_eq!(targets.targets[0].settings, crate::forward::Settings::default());
         let config = Config::load(dir.path(), None).expect("valid");
         assert!(config.fresh_keys.is_some(), "keys were made and are to be shown");
         assert_eq!(config.ingest_secrets.api_keys.len(), 2, "the ingest key and the admin key");
@@ -257,7 +238,8 @@ mod tests {
     #[test]
     fn a_webhook_that_is_no_address_is_refused() {
         let values = Values::read(None, |name| (name == "MUTTD_MOOG_WEBHOOK_URL").then(|| "moog".to_owned()));
-        let error = moog_settings(&values.expect("a text")).expect_err("it cannot be posted to");
+        let values = values.expect("a text");
+        let error = targets::read(&values, &secrets::NamedSecrets::default()).expect_err("it cannot be posted to");
         assert!(error.to_string().contains("webhook_url"), "{error}");
     }
 }

@@ -3,11 +3,13 @@
 //! A key that is configured (file or environment) is used as it is and not written anywhere. Keys are random 256-bit
 //! numbers; they are shown once, when they are made.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::ConfigError;
+use crate::forward::{Secret, SecretPair};
 
 /// File in the data directory that holds the keys made at first start.
 pub const SECRETS_FILE: &str = "secrets.toml";
@@ -19,6 +21,8 @@ pub struct KeptSecrets {
     pub ingest_api_key: String,
     /// The admin API key.
     pub admin_api_key: String,
+    /// The table `[secrets]`: keys for targets, by name.
+    pub named: BTreeMap<String, String>,
     /// Whether they were made by this call and should be shown once.
     pub fresh: bool,
 }
@@ -52,11 +56,26 @@ fn parse(path: &Path, text: &str) -> Result<KeptSecrets, ConfigError> {
         ConfigError(format!("`{}` is not valid TOML; mend it, or remove it to have new keys made", path.display()))
     })?;
     let get = |name: &str| table.get(name).and_then(toml::Value::as_str).unwrap_or_default().to_owned();
-    Ok(KeptSecrets { ingest_api_key: get("ingest_api_key"), admin_api_key: get("admin_api_key"), fresh: false })
+    let named = match table.get("secrets").map(toml::Value::as_table) {
+        None => BTreeMap::new(),
+        Some(named) => texts(named).ok_or_else(|| {
+            ConfigError(format!("`{}`: [secrets] must hold lines such as chat = \"...\"", path.display()))
+        })?,
+    };
+    Ok(KeptSecrets { ingest_api_key: get("ingest_api_key"), admin_api_key: get("admin_api_key"), named, fresh: false })
+}
+
+fn texts(table: Option<&toml::Table>) -> Option<BTreeMap<String, String>> {
+    table?.iter().map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn create(path: &Path) -> Result<KeptSecrets, ConfigError> {
-    let secrets = KeptSecrets { ingest_api_key: random_key()?, admin_api_key: random_key()?, fresh: true };
+    let secrets = KeptSecrets {
+        ingest_api_key: random_key()?,
+        admin_api_key: random_key()?,
+        named: BTreeMap::new(),
+        fresh: true,
+    };
     let text = format!(
         "# API keys made at first start. To rotate one, set the new key as MUTTD_..._API_KEY_NEXT, change the clients, then write it here.\n\
          ingest_api_key = \"{}\"\nadmin_api_key = \"{}\"\n",
@@ -69,6 +88,68 @@ fn create(path: &Path) -> Result<KeptSecrets, ConfigError> {
         });
     written.map_err(|error| ConfigError(format!("cannot write `{}`: {error}", path.display())))?;
     Ok(secrets)
+}
+
+/// The directory in which systemd puts credentials (`LoadCredential=`), one file each.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+/// Larger files are no keys.
+const MAX_SECRET: u64 = 64 << 10;
+
+/// Keys for targets, found by the name that the configuration gives them: the environment variable
+/// `MUTTD_SECRET_<NAME>`, then a systemd credential of that name, then `[secrets]` in `secrets.toml`. With `_next` behind
+/// the name it is the key that is tried when the first is refused.
+#[derive(Default)]
+pub struct NamedSecrets<'a> {
+    kept: BTreeMap<String, String>,
+    variable: Option<Box<dyn Fn(&str) -> Option<String> + 'a>>,
+}
+
+impl<'a> NamedSecrets<'a> {
+    /// Looks into `kept` and asks `variable` for the environment.
+    pub fn new(kept: BTreeMap<String, String>, variable: impl Fn(&str) -> Option<String> + 'a) -> Self {
+        Self { kept, variable: Some(Box::new(variable)) }
+    }
+
+    /// The pair of this name; the error says where it is looked for.
+    pub fn find(&self, name: &str) -> Result<SecretPair, String> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+            return Err("a secret is named by 1 to 64 lower-case letters, digits, `-` or `_`".to_owned());
+        }
+        let current = self.one(name)?.ok_or_else(|| {
+            format!(
+                "the secret `{name}` is not set; write it into [secrets] of {SECRETS_FILE} in the data directory, or set {}",
+                variable_name(name)
+            )
+        })?;
+        let next = self.one(&format!("{name}_next"))?.map(Secret::new);
+        Ok(SecretPair { current: Secret::new(current), next })
+    }
+
+    fn one(&self, name: &str) -> Result<Option<String>, String> {
+        let variable = |name: &str| self.variable.as_ref().and_then(|variable| variable(name));
+        let mut found = variable(&variable_name(name));
+        if found.is_none()
+            && let Some(directory) = variable(CREDENTIALS)
+        {
+            found = credential(&Path::new(&directory).join(name))?;
+        }
+        let found = found.or_else(|| self.kept.get(name).cloned());
+        Ok(found.map(|secret| secret.trim().to_owned()).filter(|secret| !secret.is_empty()))
+    }
+}
+
+fn variable_name(secret: &str) -> String {
+    format!("MUTTD_SECRET_{}", secret.to_ascii_uppercase().replace('-', "_"))
+}
+
+fn credential(path: &Path) -> Result<Option<String>, String> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() && meta.len() <= MAX_SECRET => {}
+        Ok(_) => return Err(format!("`{}` is no file of a key", path.display())),
+        Err(_) => return Ok(None),
+    }
+    std::fs::read_to_string(path).map(Some).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
 }
 
 /// A random key of 256 bits as 64 hexadecimal digits.

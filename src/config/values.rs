@@ -11,6 +11,9 @@ use super::keys::{KEYS, Key, Kind, find};
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
+/// The one part of the file that is no section of keys.
+const TARGETS: &str = "targets";
+
 /// A checked raw value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {
@@ -21,12 +24,17 @@ enum Value {
 
 /// A value for every key.
 #[derive(Debug, Clone)]
-pub struct Values(BTreeMap<(&'static str, &'static str), Value>);
+pub struct Values {
+    keyed: BTreeMap<(&'static str, &'static str), Value>,
+    /// `[[targets]]`, as they stand in the file.
+    targets: Vec<toml::Table>,
+}
 
 impl Values {
     /// Reads the file, if there is one, and the environment through `variable`.
     pub fn read(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut values = BTreeMap::new();
+        let mut targets = Vec::new();
         for key in KEYS {
             values.insert((key.section, key.name), from_text(key, key.default, "its default")?);
         }
@@ -34,19 +42,24 @@ impl Values {
             let text = std::fs::read_to_string(path).map_err(|error| {
                 ConfigError(format!("cannot read the configuration file `{}`: {error}", path.display()))
             })?;
-            overlay_file(&mut values, &text, &path.display().to_string())?;
+            targets = overlay_file(&mut values, &text, &path.display().to_string())?;
         }
         for key in KEYS {
             if let Some(text) = variable(key.env) {
                 values.insert((key.section, key.name), from_text(key, &text, key.env)?);
             }
         }
-        Ok(Self(values))
+        Ok(Self { keyed: values, targets })
+    }
+
+    /// The tables of `[[targets]]`.
+    pub fn targets(&self) -> &[toml::Table] {
+        &self.targets
     }
 
     /// A text or secret; empty when not set.
     pub fn text(&self, section: &'static str, name: &'static str) -> String {
-        match self.0.get(&(section, name)) {
+        match self.keyed.get(&(section, name)) {
             Some(Value::Text(text)) => text.clone(),
             _ => String::new(),
         }
@@ -54,7 +67,7 @@ impl Values {
 
     /// A list.
     pub fn list(&self, section: &'static str, name: &'static str) -> Vec<String> {
-        match self.0.get(&(section, name)) {
+        match self.keyed.get(&(section, name)) {
             Some(Value::List(list)) => list.clone(),
             _ => Vec::new(),
         }
@@ -62,7 +75,7 @@ impl Values {
 
     /// A number that is not negative.
     pub fn number(&self, section: &'static str, name: &'static str) -> u64 {
-        match self.0.get(&(section, name)) {
+        match self.keyed.get(&(section, name)) {
             Some(Value::Integer(number)) => u64::try_from(*number).unwrap_or(0),
             _ => 0,
         }
@@ -78,9 +91,10 @@ fn overlay_file(
     values: &mut BTreeMap<(&'static str, &'static str), Value>,
     text: &str,
     file: &str,
-) -> Result<(), ConfigError> {
-    let table: toml::Table =
+) -> Result<Vec<toml::Table>, ConfigError> {
+    let mut table: toml::Table =
         text.parse().map_err(|error| ConfigError(format!("`{file}` is not valid TOML: {error}")))?;
+    let targets = take_targets(&mut table, file)?;
     for (section, content) in &table {
         if KEYS.iter().all(|key| key.section != section) {
             return Err(ConfigError(format!("`{file}`: unknown section [{section}]; there are {}", sections())));
@@ -100,13 +114,29 @@ fn overlay_file(
             values.insert((key.section, key.name), from_toml(key, value, file)?);
         }
     }
-    Ok(())
+    Ok(targets)
+}
+
+/// `[[targets]]`, which is read as a whole.
+fn take_targets(table: &mut toml::Table, file: &str) -> Result<Vec<toml::Table>, ConfigError> {
+    let wrong = || ConfigError(format!("`{file}`: each target stands below a line of its own, `[[targets]]`"));
+    let Some(targets) = table.remove(TARGETS) else { return Ok(Vec::new()) };
+    let toml::Value::Array(targets) = targets else { return Err(wrong()) };
+    let tables: Option<Vec<toml::Table>> = targets
+        .into_iter()
+        .map(|target| match target {
+            toml::Value::Table(table) => Some(table),
+            _ => None,
+        })
+        .collect();
+    tables.ok_or_else(wrong)
 }
 
 /// The names of all sections.
 fn sections() -> String {
     let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
     sections.dedup();
+    sections.push(TARGETS);
     sections.join(", ")
 }
 

@@ -12,12 +12,17 @@
 //! at most; receivers tell by `signature` and by the event's id in `custom_info`. Targets are dumb: limit, tries and
 //! accounting are the worker's. The place of a circuit breaker is in `worker`, before the lease.
 
-mod client;
+mod answer;
+mod definition;
+mod guard;
+mod http;
+mod kind;
 mod limit;
-mod moogsoft;
 mod retry;
+mod secret;
 mod settings;
 mod target;
+mod targets;
 mod worker;
 
 use std::sync::Arc;
@@ -25,14 +30,19 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use client::{check_url, public_address};
-pub use moogsoft::Moogsoft;
-pub use settings::{ApiKey, Settings};
-pub use target::{DeliveryError, FailureReason, Target};
+pub use answer::{Answer, Verdict, classify};
+pub use definition::{TargetConfig, Wiring};
+pub use guard::Guard;
+pub use http::{Http, check_url, public_address};
+pub use kind::{KindOptions, Prepared, RawOptions, TargetKind, TargetParts};
+pub use secret::{Secret, SecretPair, Secrets};
+pub use settings::Settings;
+pub use target::{DeliveryError, FailureReason, Receipt, Target};
+pub use targets::KINDS;
 
 use crate::clock::Clock;
 use crate::live::Live;
-use crate::model::{Alert, DeadLetter};
+use crate::model::{Alert, DeadLetter, TargetName};
 use crate::queue::Queue;
 use crate::store::AuditLog;
 use crate::telemetry::TargetHandle;
@@ -43,10 +53,10 @@ pub struct ForwarderParts {
     pub outbox: Queue<Alert>,
     /// Where alerts go that the target will not take (`dlq.forwarder`).
     pub dead: Queue<DeadLetter>,
-    /// The receiver.
-    pub target: Arc<dyn Target>,
-    /// What may change while it runs.
-    pub settings: Live<Settings>,
+    /// The target's name.
+    pub name: TargetName,
+    /// The receiver and how it is spoken to; replaced when the configuration changes.
+    pub wiring: Live<Wiring>,
     /// Keeps what receivers said.
     pub audit: Arc<dyn AuditLog>,
     /// The target's line on the board.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::limit::Limiter;
-use super::{DeliveryError, FailureReason, ForwarderParts, Settings, retry};
+use super::{DeliveryError, FailureReason, ForwarderParts, Wiring, retry};
 use crate::live::Live;
 use crate::model::{Alert, DeadLetter, DeliveryNote, DeliveryOutcome};
 use crate::queue::{Leased, QueueError, Seq};
@@ -27,7 +27,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// The forwarder's life.
 pub(super) async fn run(parts: ForwarderParts, stop: CancellationToken) {
     // One subscription for the task's life: a clone made anew would tell an old change again and again.
-    let mut changes = parts.settings.clone();
+    let mut changes = parts.wiring.clone();
     let desk = Arc::new(Desk { parts, stop, failing: AtomicBool::new(false), notes_fail: AtomicBool::new(false) });
     let mut deliveries = JoinSet::new();
     let mut limiter = Limiter::new();
@@ -36,7 +36,7 @@ pub(super) async fn run(parts: ForwarderParts, stop: CancellationToken) {
     }
     let drained = tokio::time::timeout(DRAIN, async { while deliveries.join_next().await.is_some() {} });
     if drained.await.is_err() {
-        info!(target = %desk.parts.target.name(), "deliveries under way were cut off; they come again");
+        info!(target = %desk.parts.name, "deliveries under way were cut off; they come again");
     }
 }
 
@@ -51,12 +51,13 @@ struct Desk {
 
 impl Desk {
     /// Waits for whatever is missing - configuration, a free place, a permit, an alert - and starts deliveries.
-    async fn step(self: &Arc<Self>, deliveries: &mut JoinSet<()>, limiter: &mut Limiter, changes: &mut Live<Settings>) {
+    async fn step(self: &Arc<Self>, deliveries: &mut JoinSet<()>, limiter: &mut Limiter, changes: &mut Live<Wiring>) {
         while deliveries.try_join_next().is_some() {}
         let parts = &self.parts;
-        let settings = changes.get();
-        parts.board.set_address(parts.target.address());
-        if let Err(why) = parts.target.ready() {
+        let wiring = changes.get();
+        let settings = &wiring.settings;
+        parts.board.set_address(wiring.target.address());
+        if let Err(why) = wiring.target.ready() {
             parts.board.waiting(parts.clock.now(), &why);
             return self.unless_stopped(changes.changed()).await;
         }
@@ -64,7 +65,7 @@ impl Desk {
         if free == 0 {
             return self.unless_stopped(deliveries.join_next().map(drop)).await;
         }
-        let permits = match limiter.take(free, &settings) {
+        let permits = match limiter.take(free, settings) {
             Ok(permits) => permits,
             // Capped, so that a limit raised meanwhile is seen.
             Err(wait) => return self.unless_stopped(tokio::time::sleep(wait.min(LEASE_WAIT))).await,
@@ -78,7 +79,7 @@ impl Desk {
             }
             Err(error) => {
                 if !self.stop.is_cancelled() {
-                    error!(target = %parts.target.name(), %error, "the outbox cannot be read");
+                    error!(target = %parts.name, %error, "the outbox cannot be read");
                 }
                 self.unless_stopped(tokio::time::sleep(STORAGE_PAUSE)).await;
             }
@@ -112,18 +113,20 @@ impl Desk {
     }
 
     async fn deliver(&self, seq: Seq, attempt: u32, alert: &Alert) {
-        let settings = self.parts.settings.get();
+        let wiring = self.parts.wiring.get();
+        let settings = &wiring.settings;
+        let key = wiring.secret.as_ref().and_then(|pair| pair.keys().next());
         let started = Instant::now();
-        let outcome = AssertUnwindSafe(self.parts.target.deliver(alert)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(wiring.target.deliver(std::slice::from_ref(alert), key)).catch_unwind().await;
         metrics::histogram!(FORWARD_LATENCY).record(started.elapsed().as_secs_f64());
         let outcome = outcome.unwrap_or_else(|_| {
             let answer = "the target failed while it made the request".to_owned();
             Err(DeliveryError::Retry { reason: FailureReason::Internal, answer, after: None })
         });
         match outcome {
-            Ok(answer) => self.delivered(seq, attempt, alert, answer).await,
+            Ok(receipt) => self.delivered(seq, attempt, alert, receipt.answer).await,
             Err(DeliveryError::Retry { reason, answer, after }) if attempt < settings.max_tries => {
-                let pause = retry::pause(attempt, after, &settings, retry::dice());
+                let pause = retry::pause(attempt, after, settings, retry::dice());
                 self.retrying(seq, attempt, alert, reason, answer, pause).await;
             }
             Err(error) => self.given_up(seq, attempt, alert, &error).await,
@@ -135,7 +138,7 @@ impl Desk {
         metrics::counter!(FORWARD_REQUESTS, "status" => "success", "reason" => "none").increment(1);
         self.parts.board.delivered(self.parts.clock.now());
         if self.failing.swap(false, Ordering::Relaxed) {
-            info!(target = %self.parts.target.name(), "deliveries succeed again");
+            info!(target = %self.parts.name, "deliveries succeed again");
         }
         self.note(attempt, alert, DeliveryOutcome::Delivered, answer).await;
     }
@@ -159,7 +162,7 @@ impl Desk {
     async fn given_up(&self, seq: Seq, attempt: u32, alert: &Alert, error: &DeliveryError) {
         let answer = error.to_string();
         let reason = match error {
-            DeliveryError::Refused { .. } => answer.clone(),
+            DeliveryError::Refused { .. } | DeliveryError::Credentials { .. } => answer.clone(),
             DeliveryError::Retry { .. } => format!("given up after {attempt} tries; the last answer: {answer}"),
         };
         // Encoding plain data to a vector has no way to fail; an empty payload still names the event.
@@ -178,14 +181,14 @@ impl Desk {
             return;
         }
         self.ack(seq).await;
-        let name = self.parts.target.name().to_string();
+        let name = self.parts.name.to_string();
         metrics::counter!(FORWARD_DEAD, "target" => name).increment(1);
         self.parts.board.dead(self.parts.clock.now(), &letters[0].reason);
     }
 
     fn letter(&self, alert: Option<&Alert>, payload: Vec<u8>, reason: String, attempts: u32) -> DeadLetter {
         DeadLetter {
-            origin: self.parts.target.name().to_string(),
+            origin: self.parts.name.to_string(),
             event_id: alert.map(|alert| alert.event.id),
             payload,
             reason,
@@ -207,7 +210,7 @@ impl Desk {
         loop {
             let Err(error) = call().await else { return true };
             if !failing {
-                error!(target = %self.parts.target.name(), storage = what, %error, "a delivery cannot be settled; trying again");
+                error!(target = %self.parts.name, storage = what, %error, "a delivery cannot be settled; trying again");
                 failing = true;
             }
             if self.stop.is_cancelled() || matches!(error, QueueError::TooLarge { .. }) {
@@ -219,7 +222,7 @@ impl Desk {
 
     fn tell_failure(&self, answer: &str) {
         if !self.failing.swap(true, Ordering::Relaxed) {
-            warn!(target = %self.parts.target.name(), answer, "a delivery failed; alerts wait or become dead letters");
+            warn!(target = %self.parts.name, answer, "a delivery failed; alerts wait or become dead letters");
         }
     }
 
@@ -227,7 +230,7 @@ impl Desk {
     async fn note(&self, attempt: u32, alert: &Alert, outcome: DeliveryOutcome, answer: String) {
         let note = DeliveryNote {
             event_id: alert.event.id,
-            target: self.parts.target.name().clone(),
+            target: self.parts.name.clone(),
             at: self.parts.clock.now(),
             attempt,
             outcome,

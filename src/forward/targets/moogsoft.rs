@@ -5,50 +5,79 @@
 //! informational and debug indeterminate; nothing becomes clear, since no event says that an earlier one is over.
 //! An event without a severity is a warning: a rule wanted it forwarded, so it is no mere information.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use reqwest::{Client, RequestBuilder, Url};
+use reqwest::{Method, RequestBuilder, Url};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::{new_client, no_answer, parse_url, verdict};
-use super::{DeliveryError, FailureReason, Settings, Target, public_address};
-use crate::clock::Clock;
-use crate::live::Live;
+use crate::forward::answer::{Answer, classify};
+use crate::forward::http::{Http, parse_url, public_address};
+use crate::forward::{DeliveryError, KindOptions, Receipt, Secret, Target, TargetParts};
 use crate::model::{Alert, Cause, Event, Severity, TargetName, alert_json};
 
 /// What Moogsoft's warning is.
 const WARNING: u8 = 2;
 
-/// A Moogsoft webhook; its URL and key are taken from the settings with each request.
-pub struct Moogsoft {
+/// What the configuration says of a Moogsoft webhook.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Options {
+    /// Where alerts are posted; while it is empty they wait.
+    url: String,
+    /// Where this appliance stands, for the receiver's `agent_location`.
+    #[serde(default)]
+    agent_location: String,
+}
+
+impl KindOptions for Options {
+    fn check(&self) -> Result<(), String> {
+        if self.url.trim().is_empty() {
+            return Ok(());
+        }
+        parse_url(&self.url).map(|_| ()).map_err(|why| format!("`url`: {why}"))
+    }
+
+    fn build(self, parts: TargetParts) -> Result<Arc<dyn Target>, String> {
+        Ok(Arc::new(Moogsoft {
+            name: parts.name,
+            http: parts.http,
+            address: public_address(&self.url),
+            url: parse_url(&self.url).ok(),
+            agent_location: self.agent_location,
+        }))
+    }
+}
+
+/// A Moogsoft webhook.
+struct Moogsoft {
     name: TargetName,
-    client: Client,
-    settings: Live<Settings>,
-    clock: Clock,
+    http: Http,
+    address: String,
+    /// `None` until it is configured.
+    url: Option<Url>,
+    agent_location: String,
 }
 
 impl Moogsoft {
-    /// A target of this name; the error says why no HTTP client can be made.
-    pub fn new(name: TargetName, settings: Live<Settings>, clock: Clock) -> Result<Self, String> {
-        Ok(Self { name, client: new_client()?, settings, clock })
-    }
-
-    async fn send(&self, request: RequestBuilder) -> Result<String, DeliveryError> {
-        let settings = self.settings.get();
-        let mut request = request.timeout(settings.timeout);
-        if !settings.api_key.is_empty() {
-            request = request.bearer_auth(settings.api_key.reveal());
+    async fn send(
+        &self,
+        method: Method,
+        key: Option<&Secret>,
+        with: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Answer, DeliveryError> {
+        let url =
+            self.url.as_ref().ok_or_else(|| DeliveryError::retry(crate::forward::FailureReason::Internal, NO_URL))?;
+        let mut request = with(self.http.request(method, url));
+        if let Some(key) = key {
+            request = request.bearer_auth(key.reveal());
         }
-        verdict(request.send().await.map_err(no_answer)?, self.clock.now()).await
-    }
-
-    fn url(&self) -> Result<Url, DeliveryError> {
-        parse_url(&self.settings.get().url).map_err(|why| DeliveryError::Retry {
-            reason: FailureReason::Internal,
-            answer: why,
-            after: None,
-        })
+        self.http.send(request).await
     }
 }
+
+const NO_URL: &str = "no URL configured";
 
 #[async_trait]
 impl Target for Moogsoft {
@@ -57,27 +86,25 @@ impl Target for Moogsoft {
     }
 
     fn address(&self) -> String {
-        public_address(&self.settings.get().url)
+        self.address.clone()
     }
 
     fn ready(&self) -> Result<(), String> {
-        let settings = self.settings.get();
-        if settings.url.trim().is_empty() {
-            return Err("no URL configured".to_owned());
-        }
-        parse_url(&settings.url).map(|_| ())
+        if self.url.is_some() { Ok(()) } else { Err(NO_URL.to_owned()) }
     }
 
-    async fn deliver(&self, alert: &Alert) -> Result<String, DeliveryError> {
-        let body = payload(alert, &self.settings.get().agent_location);
-        self.send(self.client.post(self.url()?).json(&body)).await
+    async fn deliver(&self, alerts: &[Alert], key: Option<&Secret>) -> Result<Receipt, DeliveryError> {
+        let [alert] = alerts else { return Err(DeliveryError::refused("one alert is one request")) };
+        let body = payload(alert, &self.agent_location);
+        let answer = self.send(Method::POST, key, |request| request.json(&body)).await?;
+        classify(&answer).settle(&answer)
     }
 
-    async fn probe(&self) -> Result<(), DeliveryError> {
-        match self.send(self.client.head(self.url()?)).await {
-            Ok(_) => Ok(()),
+    async fn probe(&self, key: Option<&Secret>) -> Result<(), DeliveryError> {
+        let answer = self.send(Method::HEAD, key, |request| request).await?;
+        match classify(&answer).settle(&answer) {
             // A webhook that answers "not by HEAD" (405, 404) is there all the same.
-            Err(DeliveryError::Refused { .. }) => Ok(()),
+            Ok(_) | Err(DeliveryError::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }

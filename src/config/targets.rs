@@ -1,0 +1,318 @@
+//! `[[targets]]`: where alerts go, which of them, and how each receiver is spoken to.
+//!
+//! Keys that every target has are read here; all others are the options of its kind, which reads and checks them
+//! itself. An unknown key is an error that names it. Without any `[[targets]]` there is one target, `moogsoft`, made of
+//! `[moog]` and the `moog_*` keys. Nothing is connected to here.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::secrets::NamedSecrets;
+use super::values::Values;
+use super::{ConfigError, narrow, size};
+use crate::alerter::Route;
+use crate::forward::{Guard, RawOptions, SecretPair, Secrets, Settings, TargetConfig, TargetKind};
+use crate::model::{Handling, Severity, TargetName, Team};
+
+/// Targets beyond this are a mistake; each has a queue on disk and a task.
+const MOST_TARGETS: usize = 50;
+/// The name of the target that `[moog]` defines, and of the one that takes what no route names.
+pub const MOOGSOFT: &str = "moogsoft";
+
+/// Where alerts go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Targets {
+    /// Every target, in the order of the file; at least one.
+    pub targets: Vec<TargetConfig>,
+    /// Which alerts each takes.
+    pub routes: BTreeMap<TargetName, Route>,
+    /// What takes the alerts that no route names.
+    pub default: TargetName,
+}
+
+/// The keys that every target has, as they stand in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Common {
+    name: String,
+    kind: String,
+    secret: Option<String>,
+    route: Option<RawRoute>,
+    rate_limit: Option<u64>,
+    rate_period_seconds: Option<u64>,
+    max_tries: Option<u64>,
+    retry_base_ms: Option<u64>,
+    retry_cap_seconds: Option<u64>,
+    timeout_seconds: Option<u64>,
+    concurrency: Option<u64>,
+    breaker_threshold: Option<u64>,
+    breaker_timeout_seconds: Option<u64>,
+    coalesce_seconds: Option<u64>,
+    fallback: Option<String>,
+    fallback_after_seconds: Option<u64>,
+    allow_link_local: bool,
+    allow_addresses: Vec<String>,
+}
+
+/// Names of the fields of [`Common`].
+const COMMON: &[&str] = &[
+    "name",
+    "kind",
+    "secret",
+    "route",
+    "rate_limit",
+    "rate_period_seconds",
+    "max_tries",
+    "retry_base_ms",
+    "retry_cap_seconds",
+    "timeout_seconds",
+    "concurrency",
+    "breaker_threshold",
+    "breaker_timeout_seconds",
+    "coalesce_seconds",
+    "fallback",
+    "fallback_after_seconds",
+    "allow_link_local",
+    "allow_addresses",
+];
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRoute {
+    teams: Option<Vec<String>>,
+    handlings: Option<Vec<String>>,
+    hosts: Option<Vec<String>>,
+    severities: Option<Vec<toml::Value>>,
+    unhandled: Option<bool>,
+    #[serde(default)]
+    only_fallback: bool,
+}
+
+/// The targets of a configuration.
+pub fn read(values: &Values, secrets: &NamedSecrets) -> Result<Targets, ConfigError> {
+    let tables = values.targets();
+    if tables.len() > MOST_TARGETS {
+        return Err(ConfigError(format!("{} [[targets]] are too many; {MOST_TARGETS} is the most", tables.len())));
+    }
+    let legacy = legacy(values)?;
+    let mut targets = Vec::new();
+    let mut routes = BTreeMap::new();
+    for (number, table) in tables.iter().enumerate() {
+        let named = table.get("name").and_then(toml::Value::as_str).unwrap_or_default();
+        let place =
+            if named.is_empty() { format!("[[targets]] number {}", number + 1) } else { format!("target `{named}`") };
+        let (target, route) =
+            target(table, &legacy.settings, secrets).map_err(|why| ConfigError(format!("{place}: {why}")))?;
+        if routes.insert(target.name.clone(), route).is_some() {
+            return Err(ConfigError(format!("{place}: there is another target of this name; choose one of its own")));
+        }
+        targets.push(target);
+    }
+    let webhook = !values.text("moog", "webhook_url").is_empty();
+    if webhook && routes.contains_key(&legacy.name) {
+        return Err(ConfigError(format!(
+            "target `{MOOGSOFT}` is defined by `webhook_url` in [moog] and by [[targets]]; remove one of them"
+        )));
+    }
+    if webhook || targets.is_empty() {
+        routes.insert(legacy.name.clone(), Route::default());
+        targets.insert(0, legacy);
+    }
+    check_fallbacks(&targets)?;
+    let default = targets.iter().find(|target| target.name.as_str() == MOOGSOFT).or_else(|| targets.first());
+    let default = default.map(|target| target.name.clone()).ok_or_else(|| ConfigError("there is no target".into()))?;
+    Ok(Targets { targets, routes, default })
+}
+
+/// The target that `[moog]` and the `moog_*` keys define; its pace and patience are no one else's, but its breaker's
+/// keys are the defaults of all.
+fn legacy(values: &Values) -> Result<TargetConfig, ConfigError> {
+    let wrong = |why: &dyn Display| ConfigError(format!("`webhook_url` in [moog]: {why}"));
+    let kind = TargetKind::find(MOOGSOFT).ok_or_else(|| wrong(&"this build knows no Moogsoft"))?;
+    let mut options = RawOptions::new();
+    options.insert("url".into(), json!(values.text("moog", "webhook_url")));
+    options.insert("agent_location".into(), json!(agent_location(values.text("moog", "agent_location"))));
+    kind.prepare(options.clone()).map_err(|why| wrong(&why))?;
+    let key = |name| crate::forward::Secret::new(values.text("moog", name));
+    let secret = SecretPair { current: key("api_key"), next: Some(key("api_key_next")).filter(|key| !key.is_empty()) };
+    Ok(TargetConfig {
+        name: TargetName::new(MOOGSOFT).map_err(|why| wrong(&why))?,
+        kind,
+        options,
+        secret: (!secret.current.is_empty()).then_some(secret),
+        secrets: Secrets::default(),
+        guard: Guard::default(),
+        settings: Settings {
+            rate_limit: Some(narrow(values.number("dynamic", "moog_rate_limit"))).filter(|limit| *limit > 0),
+            rate_period: Duration::from_secs(values.number("dynamic", "moog_rate_period")),
+            retry_base: Duration::from_millis(values.number("dynamic", "moog_retry_base_ms")),
+            retry_cap: Duration::from_secs(values.number("dynamic", "moog_retry_cap_seconds")),
+            max_tries: narrow(values.number("dynamic", "moog_max_retries")),
+            timeout: Duration::from_secs(values.number("dynamic", "moog_timeout_seconds")),
+            concurrency: size(values.number("dynamic", "moog_concurrency")),
+            breaker_threshold: narrow(values.number("dynamic", "circuit_breaker_threshold")),
+            breaker_timeout: Duration::from_secs(values.number("dynamic", "circuit_breaker_timeout")),
+            ..Settings::default()
+        },
+    })
+}
+
+/// As configured, else this machine's host name, so that a receiver of several appliances can tell them apart.
+fn agent_location(configured: String) -> String {
+    if !configured.is_empty() {
+        return configured;
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+fn target(table: &toml::Table, legacy: &Settings, secrets: &NamedSecrets) -> Result<(TargetConfig, Route), String> {
+    let (common, options): (toml::Table, toml::Table) =
+        table.clone().into_iter().partition(|(key, _)| COMMON.contains(&key.as_str()));
+    let common: Common = from_table(common)?;
+    let name = TargetName::new(&common.name).map_err(|error| format!("`name`: {error}"))?;
+    let kind = TargetKind::find(&common.kind)
+        .ok_or_else(|| format!("`kind` is `{}`, but must be one of {}", common.kind, kinds()))?;
+    // Options are JSON values from here on: kinds know nothing of the file's format.
+    let options: RawOptions = from_table(options)?;
+    let prepared = kind.prepare(options.clone()).map_err(|why| format!("{why} (kind `{}`)", kind.name))?;
+    let secret = common.secret.as_deref().map(|name| secrets.find(name)).transpose()?;
+    if prepared.needs_secret && secret.is_none() {
+        return Err(format!("`secret` is missing: name the secret that kind `{}` needs", kind.name));
+    }
+    let mut further = BTreeMap::new();
+    for name in &prepared.secrets {
+        further.insert(name.clone(), secrets.find(name)?);
+    }
+    let route = common.route.as_ref().map_or_else(|| Ok(Route::default()), route)?;
+    let guard =
+        Guard { allow_link_local: common.allow_link_local, allow_addresses: addresses(&common.allow_addresses)? };
+    let settings = settings(&common, legacy)?;
+    Ok((TargetConfig { name, kind, options, secret, secrets: Secrets::new(further), guard, settings }, route))
+}
+
+fn from_table<T: DeserializeOwned>(table: toml::Table) -> Result<T, String> {
+    table.try_into().map_err(|error| error.message().to_owned())
+}
+
+fn kinds() -> String {
+    crate::forward::KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
+}
+
+fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, String> {
+    let parse = |text: &String| {
+        text.parse().map_err(|_| format!("`allow_addresses` has `{text}`, but must be a list of IP addresses"))
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn settings(common: &Common, legacy: &Settings) -> Result<Settings, String> {
+    let default = Settings::default();
+    let number = |name: &str, value: Option<u64>, min: u64, max: u64, default: u64| match value {
+        None => Ok(default),
+        Some(value) if (min..=max).contains(&value) => Ok(value),
+        Some(value) => Err(format!("`{name}` is {value}, but must be a whole number from {min} to {max}")),
+    };
+    let seconds = |name: &str, value: Option<u64>, min: u64, max: u64, default: Duration| {
+        number(name, value, min, max, default.as_secs()).map(Duration::from_secs)
+    };
+    let fallback = common.fallback.as_deref().map(TargetName::new).transpose();
+    Ok(Settings {
+        rate_limit: Some(narrow(number("rate_limit", common.rate_limit, 0, 1_000_000, 50)?)).filter(|limit| *limit > 0),
+        rate_period: seconds("rate_period_seconds", common.rate_period_seconds, 1, 3_600, default.rate_period)?,
+        retry_base: Duration::from_millis(number("retry_base_ms", common.retry_base_ms, 10, 60_000, 1_000)?),
+        retry_cap: seconds("retry_cap_seconds", common.retry_cap_seconds, 1, 3_600, default.retry_cap)?,
+        max_tries: narrow(number("max_tries", common.max_tries, 1, 100, default.max_tries.into())?),
+        timeout: seconds("timeout_seconds", common.timeout_seconds, 1, 300, default.timeout)?,
+        concurrency: size(number("concurrency", common.concurrency, 1, 256, default.concurrency as u64)?),
+        breaker_threshold: narrow(number(
+            "breaker_threshold",
+            common.breaker_threshold,
+            1,
+            10_000,
+            legacy.breaker_threshold.into(),
+        )?),
+        breaker_timeout: seconds(
+            "breaker_timeout_seconds",
+            common.breaker_timeout_seconds,
+            1,
+            86_400,
+            legacy.breaker_timeout,
+        )?,
+        coalesce: seconds("coalesce_seconds", common.coalesce_seconds, 0, 3_600, default.coalesce)?,
+        fallback: fallback.map_err(|error| format!("`fallback`: {error}"))?,
+        fallback_after: seconds(
+            "fallback_after_seconds",
+            common.fallback_after_seconds,
+            1,
+            86_400,
+            default.fallback_after,
+        )?,
+    })
+}
+
+fn route(raw: &RawRoute) -> Result<Route, String> {
+    let teams = raw.teams.as_ref().map(|teams| teams.iter().map(|team| Team::new(team)).collect());
+    let severities = raw.severities.as_ref().map(|severities| severities.iter().map(severity).collect());
+    let handlings = raw.handlings.as_ref().map(|handlings| handlings.iter().map(|text| handling(text)).collect());
+    let route = Route {
+        teams: teams.transpose().map_err(|error| format!("`teams` in `route`: {error}"))?,
+        handlings: handlings.transpose()?,
+        hosts: raw.hosts.clone(),
+        severities: severities.transpose()?,
+        unhandled: raw.unhandled,
+        only_fallback: raw.only_fallback,
+    };
+    route.check().map(|()| route)
+}
+
+fn handling(text: &str) -> Result<Handling, String> {
+    let handling = Handling::new(text).map_err(|error| format!("`handlings` in `route`: {error}"))?;
+    if handling.is_forwarded() {
+        return Ok(handling);
+    }
+    Err(format!(
+        "`handlings` in `route` has `{text}`, but only Page_and_ticket, Page_only and Ticket_only are sent anywhere"
+    ))
+}
+
+fn severity(value: &toml::Value) -> Result<Severity, String> {
+    let found = match value {
+        toml::Value::Integer(number) => u8::try_from(*number).ok().and_then(Severity::new),
+        toml::Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    found.ok_or_else(|| {
+        format!(
+            "`severities` in `route` has {value}, but must be a list of numbers from 0 to 7 or names such as \"error\""
+        )
+    })
+}
+
+/// A fallback must be another target, and following fallbacks must come to an end.
+fn check_fallbacks(targets: &[TargetConfig]) -> Result<(), ConfigError> {
+    let next = |name: &TargetName| {
+        let target = targets.iter().find(|target| target.name == *name)?;
+        target.settings.fallback.as_ref()
+    };
+    for target in targets {
+        let mut last = &target.name;
+        for _ in 0..=targets.len() {
+            let Some(fallback) = next(last) else { break };
+            if !targets.iter().any(|target| target.name == *fallback) {
+                return Err(ConfigError(format!("target `{last}`: `fallback` names `{fallback}`, which is no target")));
+            }
+            if *fallback == target.name {
+                return Err(ConfigError(format!("target `{}`: its `fallback` leads back to itself", target.name)));
+            }
+            last = fallback;
+        }
+    }
+    Ok(())
+}

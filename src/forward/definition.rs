@@ -1,0 +1,69 @@
+//! A target as the configuration defines it, and the moment it becomes one that can be spoken to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::guard::Guard;
+use super::http::Http;
+use super::kind::{RawOptions, TargetKind, TargetParts};
+use super::{SecretPair, Secrets, Settings, Target};
+use crate::clock::Clock;
+use crate::model::TargetName;
+
+/// One `[[targets]]` of the configuration, checked.
+#[derive(Clone, PartialEq)]
+pub struct TargetConfig {
+    /// Its name.
+    pub name: TargetName,
+    /// What kind of receiver it is.
+    pub kind: &'static TargetKind,
+    /// The options of its kind.
+    pub options: RawOptions,
+    /// The key that proves who we are.
+    pub secret: Option<SecretPair>,
+    /// Further secrets that the options name.
+    pub secrets: Secrets,
+    /// Addresses it may be at.
+    pub guard: Guard,
+    /// Pace and patience.
+    pub settings: Settings,
+}
+
+impl fmt::Debug for TargetConfig {
+    /// Without the options: an address in them may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TargetConfig")
+            .field("name", &self.name)
+            .field("kind", &self.kind.name)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A target ready to be spoken to; it is replaced as a whole when its configuration changes.
+#[derive(Clone)]
+pub struct Wiring {
+    /// The receiver.
+    pub target: Arc<dyn Target>,
+    /// The key for it.
+    pub secret: Option<SecretPair>,
+    /// Pace and patience.
+    pub settings: Settings,
+}
+
+impl TargetConfig {
+    /// Makes the target; the error is for people.
+    pub fn wire(&self, clock: &Clock) -> Result<Wiring, String> {
+        let settings = self.settings.clone();
+        let parts = TargetParts {
+            name: self.name.clone(),
+            http: Http::new(self.guard.clone(), settings.timeout, clock.clone())?,
+            guard: self.guard.clone(),
+            timeout: settings.timeout,
+            secrets: self.secrets.clone(),
+            clock: clock.clone(),
+        };
+        let target = self.kind.prepare(self.options.clone())?.build(parts)?;
+        Ok(Wiring { target, secret: self.secret.clone(), settings })
+    }
+}
