@@ -3,6 +3,7 @@
 mod alert;
 mod decision;
 mod event;
+mod health;
 mod ids;
 mod json;
 mod oid;
@@ -15,6 +16,7 @@ mod wire;
 pub use alert::{Alert, Cause, DeadLetter, DeliveryNote, DeliveryOutcome};
 pub use decision::{Decision, Judged, Matched};
 pub use event::{Event, Flag, Protocol, SdElement, Source, Trap, VarKind, Varbind};
+pub use health::Health;
 pub use ids::{EventId, EventIds, InvalidName, RuleId, TargetName, Team, host_key};
 pub use json::{alert_json, event_json};
 pub use oid::{InvalidOid, Oid};
