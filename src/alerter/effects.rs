@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::judgement::{Judgement, ORIGIN, Tally, dead_event, panic_text};
+use super::judgement::{Judgement, ORIGIN, Tally, panic_text};
 use super::{AlerterParts, AuditScope, Ruling, Settings, ShedMode, meta, route};
-use crate::model::{Alert, DeadLetter, Judged, TargetName};
+use crate::model::{Alert, DeadLetter, DeathClass, Judged, TargetName};
 use crate::queue::{Queue, QueueError, Record};
 use crate::store::{Overrun, StoreError, UnhandledEvents, UnhandledPolicy};
 use crate::telemetry::metrics::{ALERTER_BATCH_SECONDS, ALERTER_PROCESSED, ALERTER_SHED, UNHANDLED_META_ALERTS};
@@ -158,7 +158,8 @@ impl Effects {
                 Err(Halt::Refused(why)) => {
                     error!(event.id = %row.event.id, error = why, "the audit refuses an event; it becomes a dead letter");
                     let reason = format!("the audit refuses it: {why}");
-                    dead.push(dead_event(&row.event, reason, 1, self.parts.clock.now()));
+                    let now = self.parts.clock.now();
+                    dead.push(DeadLetter::of_event(&row.event, ORIGIN, DeathClass::Audit, reason, now).after(1));
                 }
             }
         }
@@ -192,7 +193,8 @@ impl Effects {
         }
         let dealt = route::deal(&self.parts.outboxes, settings, alerts);
         if dealt.is_empty() {
-            return self.bury_alerts(ORIGIN, alerts, "there is no target to send it to").await;
+            let reason = "there is no target to send it to";
+            return self.bury_alerts(ORIGIN, alerts, DeathClass::NoTarget, reason).await;
         }
         for (target, outbox, share) in dealt {
             let Some(waiting) = shed else {
@@ -201,7 +203,7 @@ impl Effects {
             };
             let reason = format!("shed: {waiting} alerts were waiting already (alerter_queue_shed_threshold)");
             metrics::counter!(ALERTER_SHED, "mode" => ShedMode::Dlq.name()).increment(share.len() as u64);
-            self.bury_alerts(target.as_str(), &share, &reason).await?;
+            self.bury_alerts(target.as_str(), &share, DeathClass::Shed, &reason).await?;
         }
         Ok(())
     }
@@ -214,24 +216,19 @@ impl Effects {
         for alert in alerts {
             let alert = std::slice::from_ref(alert);
             match self.stored("outbox", || outbox.append(alert)).await {
-                Err(Halt::Refused(why)) => self.bury_alerts(target.as_str(), alert, &why).await?,
+                Err(Halt::Refused(why)) => {
+                    self.bury_alerts(target.as_str(), alert, DeathClass::TooLarge, &why).await?;
+                }
                 other => other?,
             }
         }
         Ok(())
     }
 
-    async fn bury_alerts(&self, origin: &str, alerts: &[Alert], reason: &str) -> Result<(), Halt> {
+    async fn bury_alerts(&self, origin: &str, alerts: &[Alert], class: DeathClass, reason: &str) -> Result<(), Halt> {
         let died_at = self.parts.clock.now();
-        let letters = alerts.iter().map(|alert| DeadLetter {
-            origin: origin.to_owned(),
-            event_id: Some(alert.event.id),
-            // Encoding plain data to a vector has no way to fail; an empty payload still names the event.
-            payload: postcard::to_stdvec(alert).unwrap_or_default(),
-            reason: reason.to_owned(),
-            attempts: 0,
-            died_at,
-        });
+        let letter = |alert| DeadLetter::of_alert(alert, origin, class, reason.to_owned(), died_at);
+        let letters = alerts.iter().map(letter);
         self.bury(&self.parts.dead_alerts, letters.collect()).await
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::signature::write_signature;
-use crate::model::{DeadLetter, Decision, Event, Judged, Text, Timestamp};
+use crate::model::{DeadLetter, DeathClass, Decision, Event, Judged, Text, Timestamp};
 use crate::queue::{Leased, Seq};
 use crate::store::{Kind, Sighting, UnhandledBatch, UnhandledEvents};
 
@@ -73,19 +73,14 @@ impl Judge<'_> {
         match record.items {
             Ok(events) if record.attempt > MAX_CRASHES && events.len() == 1 => {
                 let reason = format!("the process ended {} times while this event was in work", record.attempt - 1);
-                self.bury(&events[0], reason, record.attempt);
+                self.bury(&events[0], DeathClass::Crashed, reason, record.attempt);
             }
             Ok(events) => self.events(events),
             Err(undecodable) => {
                 self.done.tally.error += 1;
-                self.done.dead.push(DeadLetter {
-                    origin: ORIGIN.to_owned(),
-                    event_id: None,
-                    reason: undecodable.to_string(),
-                    payload: undecodable.payload,
-                    attempts: record.attempt,
-                    died_at: self.now,
-                });
+                let (reason, attempts) = (undecodable.to_string(), record.attempt);
+                let letter = DeadLetter::of_bytes(ORIGIN, undecodable.payload, reason, attempts, self.now);
+                self.done.dead.push(letter);
             }
         }
     }
@@ -103,7 +98,7 @@ impl Judge<'_> {
                     }
                     judged.push(Judged { event, decision });
                 }
-                Err(reason) => self.bury(&event, reason, self.max_retries.saturating_add(1)),
+                Err(reason) => self.bury(&event, DeathClass::Judging, reason, self.max_retries.saturating_add(1)),
             }
         }
         let sightings = self.kinds.finish_record(&judged);
@@ -113,9 +108,9 @@ impl Judge<'_> {
         self.done.judged.push(Arc::new(judged));
     }
 
-    fn bury(&mut self, event: &Event, reason: String, attempts: u32) {
+    fn bury(&mut self, event: &Event, class: DeathClass, reason: String, attempts: u32) {
         self.done.tally.error += 1;
-        self.done.dead.push(dead_event(event, reason, attempts, self.now));
+        self.done.dead.push(DeadLetter::of_event(event, ORIGIN, class, reason, self.now).after(attempts));
     }
 }
 
@@ -136,19 +131,6 @@ fn patiently(decide: &dyn Fn(&Event) -> Decision, event: &Event, max_retries: u3
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let owned = panic.downcast_ref::<String>().map(String::as_str);
     owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text")
-}
-
-/// The dead letter for an event.
-pub(super) fn dead_event(event: &Event, reason: String, attempts: u32, now: Timestamp) -> DeadLetter {
-    DeadLetter {
-        origin: ORIGIN.to_owned(),
-        event_id: Some(event.id),
-        // Encoding plain data to a vector has no way to fail; an empty payload still names the event.
-        payload: postcard::to_stdvec(event).unwrap_or_default(),
-        reason,
-        attempts,
-        died_at: now,
-    }
 }
 
 impl Tally {

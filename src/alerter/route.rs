@@ -63,6 +63,8 @@ pub(super) fn alert(judged: &Judged) -> Option<Alert> {
 /// A copy that fits into a record of an outbox whatever was sent to us.
 fn bounded(event: &Event) -> Event {
     let mut copy = event.clone();
+    // What an event went through before it was judged is no replay of its alert.
+    copy.forget_replays();
     if fits(&copy) {
         return copy;
     }

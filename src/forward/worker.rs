@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::limit::Limiter;
 use super::{DeliveryError, FailureReason, ForwarderParts, Wiring, retry};
 use crate::live::Live;
-use crate::model::{Alert, DeadLetter, DeliveryNote, DeliveryOutcome};
+use crate::model::{Alert, DeadLetter, DeathClass, DeliveryNote, DeliveryOutcome};
 use crate::queue::{Leased, QueueError, Seq};
 use crate::telemetry::metrics::{FORWARD_DEAD, FORWARD_LATENCY, FORWARD_REQUESTS};
 
@@ -106,7 +106,8 @@ impl Desk {
             },
             Err(undecodable) => {
                 let reason = undecodable.to_string();
-                let letter = self.letter(None, undecodable.payload, reason, attempt);
+                let (origin, now) = (self.parts.name.as_str(), self.parts.clock.now());
+                let letter = DeadLetter::of_bytes(origin, undecodable.payload, reason, attempt, now);
                 self.bury(seq, letter).await;
             }
         }
@@ -165,10 +166,9 @@ impl Desk {
             DeliveryError::Refused { .. } | DeliveryError::Credentials { .. } => answer.clone(),
             DeliveryError::Retry { .. } => format!("given up after {attempt} tries; the last answer: {answer}"),
         };
-        // Encoding plain data to a vector has no way to fail; an empty payload still names the event.
-        let payload = postcard::to_stdvec(alert).unwrap_or_default();
-        let letter = self.letter(Some(alert), payload, reason, attempt);
-        self.bury(seq, letter).await;
+        let (origin, now) = (self.parts.name.as_str(), self.parts.clock.now());
+        let letter = DeadLetter::of_alert(alert, origin, class_of(error.reason()), reason, now);
+        self.bury(seq, letter.after(attempt).answered(answer.clone())).await;
         metrics::counter!(FORWARD_REQUESTS, "status" => "failed", "reason" => error.reason().name()).increment(1);
         self.tell_failure(&answer);
         self.note(attempt, alert, DeliveryOutcome::DeadLettered, answer).await;
@@ -184,17 +184,6 @@ impl Desk {
         let name = self.parts.name.to_string();
         metrics::counter!(FORWARD_DEAD, "target" => name).increment(1);
         self.parts.board.dead(self.parts.clock.now(), &letters[0].reason);
-    }
-
-    fn letter(&self, alert: Option<&Alert>, payload: Vec<u8>, reason: String, attempts: u32) -> DeadLetter {
-        DeadLetter {
-            origin: self.parts.name.to_string(),
-            event_id: alert.map(|alert| alert.event.id),
-            payload,
-            reason,
-            attempts,
-            died_at: self.parts.clock.now(),
-        }
     }
 
     async fn ack(&self, seq: Seq) {
@@ -243,5 +232,18 @@ impl Desk {
             }
             Err(_) => {}
         }
+    }
+}
+
+/// What a failure is called among the dead letters.
+const fn class_of(reason: FailureReason) -> DeathClass {
+    match reason {
+        FailureReason::RateLimited => DeathClass::RateLimited,
+        FailureReason::ServerError => DeathClass::ServerError,
+        FailureReason::Timeout => DeathClass::Timeout,
+        FailureReason::Connection | FailureReason::Forbidden => DeathClass::Connection,
+        FailureReason::Credentials => DeathClass::Credentials,
+        FailureReason::Rejected => DeathClass::Refused,
+        FailureReason::Internal => DeathClass::Internal,
     }
 }

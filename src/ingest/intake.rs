@@ -206,8 +206,9 @@ impl Summary {
             let protocol = Protocol::ALL.iter().position(|other| *other == event.source.protocol);
             summary.protocols[protocol.unwrap_or(0)] += 1;
             for flag in &event.flags {
-                let flag = Flag::ALL.iter().position(|other| other == flag);
-                summary.flags[flag.unwrap_or(0)] += 1;
+                if let Some(flag) = Flag::ALL.iter().position(|other| other == flag) {
+                    summary.flags[flag] += 1;
+                }
             }
         }
         summary

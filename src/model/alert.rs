@@ -45,23 +45,6 @@ impl Alert {
     }
 }
 
-/// A record that its stage gave up on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// The stage or target that gave up: `alerter`, or a target's name.
-    pub origin: String,
-    /// The event's id, when the record could still be read.
-    pub event_id: Option<EventId>,
-    /// The record as the stage's queue held it (postcard of an `Event` or an `Alert`).
-    pub payload: Vec<u8>,
-    /// Why, with the receiver's answer where there is one.
-    pub reason: String,
-    /// Tries made.
-    pub attempts: u32,
-    /// When it was given up.
-    pub died_at: Timestamp,
-}
-
 /// How one delivery attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeliveryOutcome {

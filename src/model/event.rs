@@ -90,10 +90,18 @@ pub enum Flag {
     BadTimestamp,
     /// Structured data was not understood and is part of the message.
     BadStructuredData,
+    /// It was a dead letter and was put back: how often, and when it became one first, in seconds since the epoch.
+    /// Small on purpose: a flag should not make the others larger than a word.
+    Replayed {
+        /// How often.
+        times: u16,
+        /// When first.
+        first_died: u32,
+    },
 }
 
 impl Flag {
-    /// Every flag.
+    /// Every flag that says how an event was read.
     pub const ALL: [Self; 7] = [
         Self::Unparsed,
         Self::NoPri,
@@ -114,6 +122,7 @@ impl Flag {
             Self::HostFromPeer => "host_from_peer",
             Self::BadTimestamp => "bad_timestamp",
             Self::BadStructuredData => "bad_structured_data",
+            Self::Replayed { .. } => "replayed",
         }
     }
 }

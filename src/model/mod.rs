@@ -1,6 +1,7 @@
 //! The nouns of the product: plain data, checked in its constructors. Nothing here does I/O or reads a clock.
 
 mod alert;
+mod dead_letter;
 mod decision;
 mod event;
 mod health;
@@ -13,7 +14,8 @@ mod text;
 mod time;
 mod wire;
 
-pub use alert::{Alert, Cause, DeadLetter, DeliveryNote, DeliveryOutcome};
+pub use alert::{Alert, Cause, DeliveryNote, DeliveryOutcome};
+pub use dead_letter::{DeadLetter, DeathClass, Edited};
 pub use decision::{Decision, Judged, Matched};
 pub use event::{Event, Flag, Protocol, SdElement, Source, Trap, VarKind, Varbind};
 pub use health::Health;

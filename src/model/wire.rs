@@ -6,7 +6,7 @@
 //!
 //! A head: 32 bits that say what there is, id, receive time, [time stamp], severity, facility, peer, length of what
 //! arrived, position and length of each part, length of each text of its own, [flags], [structured data], [trap]; the
-//! last two are postcard with their length in front. Lengths and positions are LEB128. The form has no version of its
+//! last three are postcard with their length in front. Lengths and positions are LEB128. The form has no version of its
 //! own: whoever keeps it writes a format byte before it and a checksum beside it. Damage is an error, never a panic.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Decision, Event, EventId, Flag, Judged, Protocol, Severity, Source, Text, Timestamp};
+use super::{Decision, Event, EventId, Judged, Protocol, Severity, Source, Text, Timestamp};
 
 /// Bytes before the heads.
 const PREFIX: usize = 12;
@@ -104,8 +104,7 @@ fn write_head(event: &Event, out: &mut Vec<u8>) {
     }
     if !event.flags.is_empty() {
         bits |= FLAGS;
-        write_length(event.flags.len(), out);
-        out.extend(event.flags.iter().map(|flag| *flag as u8));
+        write_postcard(&event.flags, out);
     }
     if !event.structured_data.is_empty() {
         bits |= STRUCTURED;
@@ -195,10 +194,7 @@ fn read_head(head: &mut Reader<'_>, texts: &mut Texts) -> Result<Event, &'static
     event.correlation_id = text(head)?;
     event.fields = text(head)?;
     if bits & FLAGS != 0 {
-        let count = head.length()? as usize;
-        let flags = head.take(count)?.iter();
-        let known = flags.map(|flag| Flag::ALL.into_iter().find(|known| *known as u8 == *flag));
-        event.flags = known.collect::<Option<_>>().ok_or("a flag is unknown")?;
+        event.flags = head.postcard()?;
     }
     if bits & STRUCTURED != 0 {
         event.structured_data = head.postcard()?;
@@ -263,7 +259,7 @@ impl<'a> Reader<'a> {
 
     fn postcard<T: Deserialize<'a>>(&mut self) -> Result<T, &'static str> {
         let length = self.length()? as usize;
-        postcard::from_bytes(self.take(length)?).map_err(|_| "structured data or a trap is damaged")
+        postcard::from_bytes(self.take(length)?).map_err(|_| "flags, structured data or a trap are damaged")
     }
 }
 
@@ -320,7 +316,7 @@ impl<'de> Deserialize<'de> for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{SdElement, Trap};
+    use crate::model::{Flag, SdElement, Trap};
 
     fn event_of(raw: &str) -> Event {
         let at = Timestamp::from_micros(1_800_000_000_000_000);

@@ -107,14 +107,7 @@ mod tests {
     }
 
     fn letter(reason: &str) -> DeadLetter {
-        DeadLetter {
-            origin: "alerter".to_owned(),
-            event_id: None,
-            payload: vec![1, 2, 3],
-            reason: reason.to_owned(),
-            attempts: 3,
-            died_at: Timestamp::from_millis(1_000),
-        }
+        DeadLetter::of_bytes("alerter", vec![1, 2, 3], reason.to_owned(), 3, Timestamp::from_millis(1_000))
     }
 
     #[tokio::test]

@@ -8,7 +8,9 @@ use tower::ServiceExt;
 
 use super::{WebOptions, probes, router};
 use crate::admin::testing::{TestAdmin, judged, matched};
-use crate::model::{Alert, Cause, DeadLetter, DeliveryNote, DeliveryOutcome, Environment, Handling, RuleId, Team};
+use crate::model::{
+    Alert, Cause, DeadLetter, DeathClass, DeliveryNote, DeliveryOutcome, Environment, Handling, RuleId, Team,
+};
 use crate::telemetry::metrics;
 
 const PASSWORD: &str = "a long enough password";
@@ -441,14 +443,8 @@ async fn dead_letters_show_their_reason_and_their_event() {
         handling: Handling::PageOnly,
         team: Team::new("NETO").expect("a name"),
     };
-    let letter = DeadLetter {
-        origin: "moogsoft".into(),
-        event_id: Some(alert.event.id),
-        payload: postcard::to_stdvec(&alert).expect("encodes"),
-        reason: "400 bad severity".into(),
-        attempts: 1,
-        died_at: site.test.clock.now(),
-    };
+    let (reason, now) = ("400 bad severity".to_owned(), site.test.clock.now());
+    let letter = DeadLetter::of_alert(&alert, "moogsoft", DeathClass::Refused, reason, now).after(1);
     site.test.queues.dead_alerts.append(&[letter]).await.expect("appended");
     let answer = site.api(Method::GET, "/api/v2/dead-letters?queue=dlq.forwarder", None).await.json();
     let queue = &answer["queues"][0];

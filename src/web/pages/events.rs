@@ -229,6 +229,9 @@ const fn flag_text(flag: Flag) -> &'static str {
         Flag::HostFromPeer => "The sender named no host; its address stands in.",
         Flag::BadTimestamp => "The device's time stamp was not understood.",
         Flag::BadStructuredData => "The structured data was not understood and is part of the message.",
+        Flag::Replayed { .. } => {
+            "It could not be processed or delivered at first and was put back from the dead letters."
+        }
     }
 }
 
