@@ -337,18 +337,19 @@ fn start_forwarders(
         let name = config.name.clone();
         let outbox = parts.queues.outboxes.get(&name).with_context(|| format!("the outbox of `{name}` is missing"))?;
         let wiring = config.wire(parts.clock).map_err(|why| anyhow::anyhow!("target `{name}`: {why}"))?;
-        let handle = board.register(name.clone(), wiring.target.address());
+        let (handle, commands) = board.register(name.clone(), config.kind.name, wiring.target.address());
         let (sender, wiring) = live(wiring);
         let forwarder = ForwarderParts {
             name: name.clone(),
             outbox: outbox.clone(),
+            outboxes: parts.queues.outboxes.clone(),
             dead: parts.queues.dead_alerts.clone(),
             wiring,
             audit: Arc::clone(&parts.stores.audit),
             board: handle,
             clock: parts.clock.clone(),
         };
-        tasks.push(forward::start(forwarder, stop.clone()));
+        tasks.push(forward::start(forwarder, commands, stop.clone()));
         wired.insert(name, (config.clone(), sender));
     }
     Ok((wired, tasks))

@@ -13,7 +13,12 @@
 //! accounting are the worker's. The place of a circuit breaker is in `worker`, before the lease.
 
 mod answer;
+mod breaker;
+mod commands;
 mod definition;
+mod delivery;
+mod desk;
+mod fallback;
 mod guard;
 mod http;
 mod kind;
@@ -21,12 +26,15 @@ mod limit;
 mod retry;
 mod secret;
 mod settings;
+mod strikes;
 mod target;
 mod targets;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -45,12 +53,14 @@ use crate::live::Live;
 use crate::model::{Alert, DeadLetter, TargetName};
 use crate::queue::Queue;
 use crate::store::AuditLog;
-use crate::telemetry::TargetHandle;
+use crate::telemetry::{TargetCommand, TargetHandle};
 
 /// What the forwarder of one target works with.
 pub struct ForwarderParts {
     /// Alerts waiting for the target.
     pub outbox: Queue<Alert>,
+    /// The outboxes of all targets, for a target's fallback.
+    pub outboxes: BTreeMap<TargetName, Queue<Alert>>,
     /// Where alerts go that the target will not take (`dlq.forwarder`).
     pub dead: Queue<DeadLetter>,
     /// The target's name.
@@ -65,11 +75,17 @@ pub struct ForwarderParts {
     pub clock: Clock,
 }
 
-/// Starts the forwarder of one target. When `stop` is cancelled it leases no more, gives deliveries under way five
+/// Starts the forwarder of one target; people reach it by `commands`. When `stop` is cancelled it leases no more, gives deliveries under way five
 /// seconds to end, and the task ends; what was not answered by then comes again after the next start.
-pub fn start(parts: ForwarderParts, stop: CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(worker::run(parts, stop))
+pub fn start(
+    parts: ForwarderParts,
+    commands: mpsc::Receiver<TargetCommand>,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    tokio::spawn(worker::run(parts, commands, stop))
 }
 
+#[cfg(test)]
+mod outage_tests;
 #[cfg(test)]
 mod tests;

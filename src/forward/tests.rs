@@ -36,7 +36,7 @@ pub(super) fn alert(message: &str) -> Alert {
 
 /// Keeps the notes.
 #[derive(Default)]
-struct Notes(Mutex<Vec<DeliveryNote>>);
+pub(super) struct Notes(Mutex<Vec<DeliveryNote>>);
 
 #[async_trait]
 impl AuditLog for Notes {
@@ -70,11 +70,37 @@ fn moogsoft() -> TargetName {
     TargetName::new("moogsoft").expect("a target")
 }
 
+pub(super) fn mail() -> TargetName {
+    TargetName::new("mail").expect("a target")
+}
+
 /// Answers by message: `refuse`, `panic`, `never`, `once` and `flaky ..` (fail once); anything else is taken.
-struct Told {
-    name: TargetName,
-    calls: Mutex<Vec<(String, tokio::time::Instant)>>,
-    ready: Mutex<Result<(), String>>,
+pub(super) struct Told {
+    pub(super) name: TargetName,
+    pub(super) calls: Mutex<Vec<(String, tokio::time::Instant)>>,
+    pub(super) ready: Mutex<Result<(), String>>,
+    /// Whether nothing is taken.
+    pub(super) down: Mutex<bool>,
+    pub(super) most: usize,
+    pub(super) keys: Mutex<Vec<Option<String>>>,
+}
+
+impl Told {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        let ready = Mutex::new(Ok(()));
+        Arc::new(Self {
+            name: moogsoft(),
+            calls: Mutex::default(),
+            ready,
+            down: Mutex::new(false),
+            most,
+            keys: Mutex::default(),
+        })
+    }
+
+    pub(super) fn messages(&self) -> Vec<String> {
+        self.calls.lock().iter().map(|(message, _)| message.clone()).collect()
+    }
 }
 
 #[async_trait]
@@ -91,14 +117,18 @@ impl Target for Told {
         self.ready.lock().clone()
     }
 
-    async fn deliver(&self, alert: &Alert) -> Result<String, DeliveryError> {
-        let message = alert.event.message.to_string();
+    async fn deliver(&self, alerts: &[Alert], key: Option<&Secret>) -> Result<Receipt, DeliveryError> {
+        let message = alerts.iter().map(|alert| &*alert.event.message).collect::<Vec<_>>().join("+");
+        self.keys.lock().push(key.map(|key| key.reveal().to_owned()));
         let before = self.calls.lock().iter().filter(|(called, _)| *called == message).count();
         self.calls.lock().push((message.clone(), tokio::time::Instant::now()));
         let retry = |after| {
             let answer = "503 Service Unavailable".to_owned();
             Err(DeliveryError::Retry { reason: FailureReason::ServerError, answer, after })
         };
+        if *self.down.lock() {
+            return retry(None);
+        }
         match message.as_str() {
             "refuse" => {
                 let answer = "422 Unprocessable: no such class".to_owned();
@@ -108,60 +138,82 @@ impl Target for Told {
             "never" => retry(None),
             flaky if before == 0 && flaky.starts_with("flaky") => retry(None),
             "once" if before == 0 => retry(Some(Duration::from_secs(600))),
-            _ => Ok("200 OK".into()),
+            "slow down" if before == 0 => Err(DeliveryError::Retry {
+                reason: FailureReason::RateLimited,
+                answer: "429 Too Many Requests".into(),
+                after: Some(Duration::from_secs(900)),
+            }),
+            several if several.contains("refuse") => Err(DeliveryError::refused("400 Bad Request")),
+            "key" if key.map(Secret::reveal) != Some("good") => {
+                Err(DeliveryError::Credentials { answer: "401 Unauthorized".into() })
+            }
+            _ => Ok(Receipt::new("200 OK")),
         }
     }
 
-    async fn probe(&self) -> Result<(), DeliveryError> {
+    fn most(&self) -> usize {
+        self.most
+    }
+
+    async fn probe(&self, _: Option<&Secret>) -> Result<(), DeliveryError> {
         Ok(())
     }
 }
 
-struct House {
-    backend: Arc<MemoryBackend>,
-    outbox: Queue<Alert>,
-    dead: Queue<DeadLetter>,
-    notes: Arc<Notes>,
-    board: TargetBoard,
-    settings: LiveSender<Settings>,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
+pub(super) struct House {
+    pub(super) backend: Arc<MemoryBackend>,
+    pub(super) outbox: Queue<Alert>,
+    pub(super) dead: Queue<DeadLetter>,
+    pub(super) notes: Arc<Notes>,
+    pub(super) board: TargetBoard,
+    pub(super) wiring: LiveSender<Wiring>,
+    pub(super) fallback: Queue<Alert>,
+    pub(super) stop: CancellationToken,
+    pub(super) task: JoinHandle<()>,
 }
 
 impl House {
-    fn start(settings: Settings, target: impl FnOnce(Live<Settings>) -> Arc<dyn Target>) -> Self {
-        let (sender, settings) = live(settings);
+    pub(super) fn start(settings: Settings, target: Arc<dyn Target>, secret: Option<SecretPair>) -> Self {
+        let (sender, wiring) = live(Wiring { target, secret, settings });
         let backend = Arc::new(MemoryBackend::new("outbox"));
         let outbox = Queue::of_singles("outbox.moogsoft", Arc::clone(&backend) as _);
         let dead = Queue::of_singles("dlq.forwarder", Arc::new(MemoryBackend::new("dlq.forwarder")));
         let notes = Arc::new(Notes::default());
         let board = TargetBoard::default();
         let stop = CancellationToken::new();
+        let fallback = Queue::of_singles("alert.mail", Arc::new(MemoryBackend::new("alert.mail")));
+        let (handle, commands) = board.register(moogsoft(), "told", String::new());
         let parts = ForwarderParts {
             outbox: outbox.clone(),
             dead: dead.clone(),
-            target: target(settings.clone()),
-            settings,
+            name: moogsoft(),
+            outboxes: BTreeMap::from([(mail(), fallback.clone())]),
+            wiring,
             audit: Arc::clone(&notes) as _,
-            board: board.register(moogsoft(), String::new()),
+            board: handle,
             clock: Clock::fixed(NOW),
         };
-        let task = start(parts, stop.clone());
-        Self { backend, outbox, dead, notes, board, settings: sender, stop, task }
+        let task = start(parts, commands, stop.clone());
+        Self { backend, outbox, dead, notes, board, wiring: sender, fallback, stop, task }
     }
 
-    fn told(settings: Settings) -> (Self, Arc<Told>) {
-        let told = Arc::new(Told { name: moogsoft(), calls: Mutex::default(), ready: Mutex::new(Ok(())) });
-        (Self::start(settings, |_| Arc::clone(&told) as _), told)
+    pub(super) fn told(settings: Settings) -> (Self, Arc<Told>) {
+        let told = Told::new(1);
+        (Self::start(settings, Arc::clone(&told) as _, None), told)
     }
 
-    async fn append(&self, messages: &[&str]) {
+    /// Puts the configuration into force again.
+    pub(super) fn rewire(&self) {
+        self.wiring.set((*self.wiring.get()).clone());
+    }
+
+    pub(super) async fn append(&self, messages: &[&str]) {
         let alerts: Vec<Alert> = messages.iter().map(|message| alert(message)).collect();
         self.outbox.append(&alerts).await.expect("room");
     }
 
     /// Waits until the outbox is empty, then stops.
-    async fn run_dry(mut self) -> Self {
+    pub(super) async fn run_dry(mut self) -> Self {
         let drained = async {
             while self.outbox.depth().items > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -173,12 +225,12 @@ impl House {
         self
     }
 
-    async fn letters(&self) -> Vec<DeadLetter> {
+    pub(super) async fn letters(&self) -> Vec<DeadLetter> {
         let records = self.dead.peek(0, 100).await.expect("an open queue");
         records.into_iter().flat_map(|record| record.items.expect("letters")).collect()
     }
 
-    fn outcomes(&self) -> Vec<(u32, DeliveryOutcome)> {
+    pub(super) fn outcomes(&self) -> Vec<(u32, DeliveryOutcome)> {
         self.notes.0.lock().iter().map(|note| (note.attempt, note.outcome)).collect()
     }
 }
@@ -229,7 +281,7 @@ async fn a_waiting_retry_holds_nobody_up() {
 async fn alerts_wait_until_the_target_is_configured() {
     let (house, told) = House::told(Settings::default());
     *told.ready.lock() = Err("no URL configured".into());
-    house.settings.set(Settings::default());
+    house.rewire();
     tokio::time::sleep(Duration::from_secs(1)).await;
     house.append(&["a"]).await;
     tokio::time::sleep(Duration::from_secs(600)).await;
@@ -237,7 +289,7 @@ async fn alerts_wait_until_the_target_is_configured() {
     assert_eq!(status.last_error.map(|(_, why)| why).as_deref(), Some("no URL configured"));
     assert_eq!((house.outbox.depth().items, told.calls.lock().len()), (1, 0));
     *told.ready.lock() = Ok(());
-    house.settings.set(Settings::default());
+    house.rewire();
     let house = house.run_dry().await;
     assert_eq!(house.outcomes(), [(1, DeliveryOutcome::Delivered)]);
 }
@@ -298,15 +350,30 @@ async fn answer_one(mut stream: TcpStream, answer: String, seen: Arc<Mutex<Vec<S
     let _ = stream.write_all(answer.as_bytes()).await;
 }
 
-fn target(url: String) -> Moogsoft {
-    let settings =
-        Settings { url, api_key: ApiKey::new("k3y"), timeout: Duration::from_secs(5), ..Settings::default() };
-    Moogsoft::new(moogsoft(), Live::constant(settings), Clock::fixed(NOW)).expect("a client")
+fn target(url: &str, timeout: Duration) -> Arc<dyn Target> {
+    let mut options = RawOptions::new();
+    options.insert("url".into(), url.into());
+    let config = TargetConfig {
+        name: moogsoft(),
+        kind: TargetKind::find("moogsoft").expect("a kind"),
+        options,
+        secret: None,
+        secrets: Secrets::default(),
+        guard: Guard::default(),
+        settings: Settings { timeout, ..Settings::default() },
+    };
+    config.wire(&Clock::fixed(NOW)).expect("a client").target
+}
+
+async fn sent(url: &str) -> Result<String, DeliveryError> {
+    let key = Secret::new("k3y");
+    let target = target(url, Duration::from_secs(5));
+    target.deliver(&[alert("link down")], Some(&key)).await.map(|receipt| receipt.answer)
 }
 
 async fn check(head: &str, body: &str, expected: Result<&str, DeliveryError>) {
     let (address, seen) = receiver(head, body.to_owned()).await;
-    let answered = target(format!("http://{address}/events/s3cret")).deliver(&alert("link down")).await;
+    let answered = sent(&format!("http://{address}/events/s3cret")).await;
     assert_eq!(answered, expected.map(str::to_owned));
     let seen = seen.lock().clone();
     assert_eq!(seen.len(), 1, "redirects are not followed");
@@ -329,14 +396,14 @@ async fn answers_are_told_apart() {
     check("503 No", "", retry(FailureReason::ServerError, "503 Service Unavailable", None)).await;
     check("408 No", "", retry(FailureReason::ServerError, "408 Request Timeout", None)).await;
     check("400 No", "bad class", refused("400 Bad Request: bad class")).await;
-    check("401 No", "", refused("401 Unauthorized")).await;
-    check("302 Found\r\nlocation: /elsewhere", "", refused("302 Found")).await;
+    check("401 No", "", Err(DeliveryError::Credentials { answer: "401 Unauthorized".into() })).await;
+    check("302 Found\r\nlocation: /elsewhere", "", refused("302 Found (redirects are not followed)")).await;
 }
 
 #[tokio::test]
 async fn only_the_start_of_an_answer_is_read() {
     let (address, _) = receiver("400 No", "x".repeat(1 << 20)).await;
-    let answered = target(format!("http://{address}/")).deliver(&alert("link down")).await;
+    let answered = sent(&format!("http://{address}/")).await;
     let Err(DeliveryError::Refused { answer, .. }) = answered else { panic!("refused, not {answered:?}") };
     assert!(answer.len() < 5_000, "{}", answer.len());
 }
@@ -346,12 +413,12 @@ async fn a_receiver_that_is_not_there_is_tried_again_and_its_url_is_not_told() {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let address = listener.local_addr().expect("a bound port");
     drop(listener);
-    let target = target(format!("http://{address}/events/s3cret"));
-    let answered = target.deliver(&alert("link down")).await;
+    let target = target(&format!("http://{address}/events/s3cret"), Duration::from_secs(5));
+    let answered = target.deliver(&[alert("link down")], None).await;
     let Err(DeliveryError::Retry { reason, answer, .. }) = answered else { panic!("retry, not {answered:?}") };
     assert_eq!(reason, FailureReason::Connection);
     assert!(!answer.contains("s3cret"), "{answer}");
-    assert!(target.probe().await.is_err());
+    assert!(target.probe(None).await.is_err());
 }
 
 #[tokio::test]
@@ -359,9 +426,7 @@ async fn a_receiver_that_does_not_answer_in_time_is_tried_again() {
     // Bound and never accepted: the kernel takes the connection, nobody answers.
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("a bound port"));
-    let settings = Settings { url, timeout: Duration::from_millis(50), ..Settings::default() };
-    let target = Moogsoft::new(moogsoft(), Live::constant(settings), Clock::fixed(NOW)).expect("a client");
-    let answered = target.deliver(&alert("link down")).await;
+    let answered = target(&url, Duration::from_millis(50)).deliver(&[alert("link down")], None).await;
     assert!(matches!(answered, Err(DeliveryError::Retry { reason: FailureReason::Timeout, .. })), "{answered:?}");
 }
 
@@ -369,19 +434,24 @@ async fn a_receiver_that_does_not_answer_in_time_is_tried_again() {
 async fn a_probe_takes_any_answer_but_a_server_error_as_life() {
     for (head, alive) in [("200 OK", true), ("405 No", true), ("404 No", true), ("500 No", false), ("503 No", false)] {
         let (address, _) = receiver(head, String::new()).await;
-        assert_eq!(target(format!("http://{address}/")).probe().await.is_ok(), alive, "{head}");
+        assert_eq!(
+            target(&format!("http://{address}/"), Duration::from_secs(5)).probe(None).await.is_ok(),
+            alive,
+            "{head}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_changed_url_and_key_take_effect_at_once() {
     let (address, seen) = receiver("200 OK", String::new()).await;
-    let house = House::start(Settings::default(), |settings| {
-        Arc::new(Moogsoft::new(moogsoft(), settings, Clock::fixed(NOW)).expect("a client"))
-    });
+    let house = House::start(Settings::default(), target("", Duration::from_secs(5)), None);
     house.append(&["a", "b"]).await;
-    let url = format!("http://{address}/events");
-    house.settings.set(Settings { url, api_key: ApiKey::new("n3w"), ..Settings::default() });
+    house.wiring.set(Wiring {
+        target: target(&format!("http://{address}/events"), Duration::from_secs(5)),
+        secret: Some(SecretPair { current: Secret::new("n3w"), next: None }),
+        settings: Settings::default(),
+    });
     let house = house.run_dry().await;
     let seen = seen.lock().clone();
     assert_eq!(seen.len(), 2);

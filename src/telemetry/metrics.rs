@@ -73,6 +73,14 @@ metrics_table! {
     UPTIME = "mutt_uptime_seconds", Gauge, "", "Seconds since the process started.";
     ALERTER_BACKPRESSURE = "mutt_alerter_backpressure_active", Gauge, "", "1 while more alerts wait than alerter_queue_warn_threshold.";
     ALERTER_SHED = "mutt_alerter_shed_events_total", Counter, "mode", "While alerts wait beyond alerter_queue_shed_threshold: alerts put into dlq.forwarder (dlq) and pauses made (defer).";
+    FORWARD_DELIVERIES = "mutt_forward_deliveries_total", Counter, "target,status,reason", "Alerts tried, by target, status (success, retry, failed) and reason.";
+    FORWARD_SECRET = "mutt_forward_secret_used_total", Counter, "target,secret", "Deliveries taken with the current or the next key of a target.";
+    FORWARD_DIVERTED = "mutt_forward_diverted_total", Counter, "target", "Alerts that a failing target's fallback took over.";
+    DIVERTING = "mutt_forward_diverting", Gauge, "target", "1 while a fallback takes over a failing target's alerts.";
+    BREAKER_STATE = "mutt_forward_circuit_breaker_state", Gauge, "target", "0 while the target is spoken to, 1 while it is left alone because of failures or one alert is tried.";
+    BREAKER_TRIPS = "mutt_forward_circuit_breaker_trips_total", Counter, "target", "How often the target was left alone because of failures.";
+    MOOG_BREAKER_STATE = "mutt_moog_circuit_breaker_state", Gauge, "", "mutt_forward_circuit_breaker_state of the target moogsoft, under upstream's name.";
+    MOOG_BREAKER_TRIPS = "mutt_moog_circuit_breaker_trips_total", Counter, "", "mutt_forward_circuit_breaker_trips_total of the target moogsoft, under upstream's name.";
     STORE_DAMAGED = "mutt_store_damaged_total", Counter, "store", "Damaged parts of stores met and left out: database files, audit rows, frames of the recent store.";
     RULES_STEPS = "mutt_rules_steps_total", Counter, "", "Work of finding the rules that may match, in comparisons of a text; trying a regular expression counts 16. Divided by the events judged it says how well rules and traffic go together.";
 }

@@ -8,4 +8,4 @@ mod targets;
 
 pub use listeners::{ListenerBoard, ListenerHandle, ListenerState, ListenerStatus};
 pub use rates::{RateSummary, Rates};
-pub use targets::{TargetBoard, TargetHandle, TargetStatus};
+pub use targets::{BreakerState, NoForwarder, TargetBoard, TargetCommand, TargetHandle, TargetStatus, TestReport};
