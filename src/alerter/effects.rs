@@ -3,6 +3,7 @@
 //! Every step is repeated until storage takes it. A step that was done is not done again within one batch; a batch that
 //! a crash cut short is done again from the start, and every write but the append to an outbox knows that it was there.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,8 +34,8 @@ pub(super) struct Work {
     pub(super) judgement: Judgement,
     /// What it was judged by.
     pub(super) ruling: Arc<Ruling>,
-    /// Alerts waiting, if so many that new ones are to be shed.
-    pub(super) shed: Option<u64>,
+    /// The targets for which so many alerts wait that new ones are to be shed, and how many.
+    pub(super) shed: BTreeMap<TargetName, u64>,
     /// When its judging began.
     pub(super) started: Instant,
 }
@@ -123,12 +124,12 @@ impl Effects {
         alerts.extend(metas.iter().cloned());
 
         judged.iter().chain([&meta_rows]).for_each(|judged| (self.parts.recent)(judged));
-        self.route(&settings, &alerts, shed).await?;
+        self.route(&settings, &alerts, &shed).await?;
         self.bury(&self.parts.dead_events, dead).await?;
         self.stored("event queue", || self.parts.events.ack(&seqs)).await?;
 
         count_outcomes(tally, metas.len());
-        if shed.is_none() {
+        if shed.is_empty() {
             self.parts.rates.count_forwarded(alerts.len() as u64);
         }
         metrics::histogram!(ALERTER_BATCH_SECONDS).record(started.elapsed().as_secs_f64());
@@ -187,7 +188,7 @@ impl Effects {
     }
 
     /// Alerts into their outboxes, or into `dlq.forwarder` while they are shed.
-    async fn route(&self, settings: &Settings, alerts: &[Alert], shed: Option<u64>) -> Result<(), Halt> {
+    async fn route(&self, settings: &Settings, alerts: &[Alert], shed: &BTreeMap<TargetName, u64>) -> Result<(), Halt> {
         if alerts.is_empty() {
             return Ok(());
         }
@@ -197,7 +198,7 @@ impl Effects {
             return self.bury_alerts(ORIGIN, alerts, DeathClass::NoTarget, reason).await;
         }
         for (target, outbox, share) in dealt {
-            let Some(waiting) = shed else {
+            let Some(waiting) = shed.get(target) else {
                 self.append_alerts(target, outbox, &share).await?;
                 continue;
             };

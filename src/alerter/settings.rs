@@ -67,6 +67,14 @@ pub struct Settings {
     pub reload_interval: Duration,
 }
 
+impl Settings {
+    /// Whether alerts are put into this target's outbox here: not into those of targets that are no longer configured,
+    /// nor into one that only takes over for others.
+    pub(super) fn sends_to(&self, target: &TargetName) -> bool {
+        self.default_targets.contains(target) || self.routes.get(target).is_some_and(|route| !route.only_fallback)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

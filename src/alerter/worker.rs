@@ -9,6 +9,7 @@
 //! again, the guilty event becomes a dead letter. Nobody else's event is ever given up.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,9 +20,9 @@ use tracing::{error, info, warn};
 
 use super::effects::{self, Work};
 use super::judgement::{MAX_CRASHES, judge};
-use super::pressure::{Level, Pressure};
+use super::pressure::{Level, Observed, Pressures};
 use super::{AlerterParts, Settings, ShedMode};
-use crate::model::Event;
+use crate::model::{Event, TargetName};
 use crate::queue::{Leased, Queue, QueueError, Seq};
 use crate::rules::Scratch;
 use crate::telemetry::metrics::{ALERTER_BACKPRESSURE, ALERTER_SHED, RULES_STEPS};
@@ -40,7 +41,7 @@ pub(super) async fn run(parts: AlerterParts, stop: CancellationToken) {
     let (sender, receiver) = mpsc::channel(1);
     let recording = tokio::spawn(effects::run(parts.clone(), receiver, stop.clone()));
     let mut worker =
-        Worker { parts, stop, pressure: Pressure::new(), level: Level::Calm, lease_fails: false, careful: true };
+        Worker { parts, stop, pressures: Pressures::default(), level: Level::Calm, lease_fails: false, careful: true };
     worker.run(&sender).await;
     drop(sender);
     if let Err(error) = recording.await {
@@ -52,7 +53,7 @@ pub(super) async fn run(parts: AlerterParts, stop: CancellationToken) {
 struct Worker {
     parts: AlerterParts,
     stop: CancellationToken,
-    pressure: Pressure,
+    pressures: Pressures,
     /// The level last told to people.
     level: Level,
     lease_fails: bool,
@@ -69,8 +70,8 @@ impl Worker {
             };
             let Ok(room) = room else { return };
             let settings = self.parts.settings.get();
-            let (level, waiting) = self.observe(&settings);
-            if level == Level::Shedding && settings.shed_mode == ShedMode::Defer {
+            let observed = self.observe(&settings);
+            if observed.all && settings.shed_mode == ShedMode::Defer {
                 metrics::counter!(ALERTER_SHED, "mode" => ShedMode::Defer.name()).increment(1);
                 self.pause(jittered(settings.defer_sleep)).await;
                 continue;
@@ -79,17 +80,17 @@ impl Worker {
             if records.is_empty() {
                 continue;
             }
-            let shed = (level == Level::Shedding).then_some(waiting);
-            if let Some(work) = self.judge(records, &settings, shed).await {
+            if let Some(work) = self.judge(records, &settings, observed.crowded).await {
                 room.send(work);
             }
         }
     }
 
     /// How full the outboxes are; tells people when that changes.
-    fn observe(&mut self, settings: &Settings) -> (Level, u64) {
-        let waiting = self.parts.outboxes.values().map(|outbox| outbox.depth().items).sum();
-        let level = self.pressure.observe(waiting, settings);
+    fn observe(&mut self, settings: &Settings) -> Observed {
+        let outboxes = self.parts.outboxes.iter().filter(|(name, _)| settings.sends_to(name));
+        let observed = self.pressures.observe(outboxes.map(|(name, outbox)| (name, outbox.depth().items)), settings);
+        let Observed { level, waiting, .. } = observed;
         if level != self.level {
             metrics::gauge!(ALERTER_BACKPRESSURE).set(if level == Level::Calm { 0.0 } else { 1.0 });
             let mode = settings.shed_mode.name();
@@ -100,7 +101,7 @@ impl Worker {
             }
             self.level = level;
         }
-        (level, waiting)
+        observed
     }
 
     /// Records to judge; none if there are none or the queue cannot be read.
@@ -132,7 +133,12 @@ impl Worker {
         records
     }
 
-    async fn judge(&self, records: Vec<Leased<Event>>, settings: &Settings, shed: Option<u64>) -> Option<Work> {
+    async fn judge(
+        &self,
+        records: Vec<Leased<Event>>,
+        settings: &Settings,
+        shed: BTreeMap<TargetName, u64>,
+    ) -> Option<Work> {
         let started = Instant::now();
         let ruling = self.parts.ruling.get();
         let seqs: Vec<Seq> = records.iter().map(|record| record.seq).collect();

@@ -27,7 +27,8 @@ pub struct Queues {
 
 impl Queues {
     /// Opens, and where needed creates, every queue below `dir`. Blocks: milliseconds after a clean end, up to some
-    /// seconds after a crash with millions waiting. An outbox whose target is no longer configured stays where it is.
+    /// seconds after a crash with millions waiting. An outbox whose target is no longer configured is opened
+    /// too if anything is in it: it is among the others, and nobody leases from it.
     pub fn open(dir: &Path, targets: &[TargetName], options: &QueueOptions) -> Result<Self, QueueError> {
         let failed = |error: std::io::Error| QueueError::Storage {
             queue: dir.display().to_string(),
@@ -44,6 +45,15 @@ impl Queues {
         for target in targets {
             let (name, backend) = work(&format!("outbox-{target}"), &outbox_name(target, targets))?;
             outboxes.insert(target.clone(), Queue::of_singles(&name, backend));
+        }
+        for target in abandoned(dir, targets).map_err(failed)? {
+            let (name, backend) = work(&format!("outbox-{target}"), &format!("alert.{target}"))?;
+            let outbox = Queue::of_singles(&name, backend);
+            let alerts = outbox.depth().items;
+            if alerts > 0 {
+                tracing::warn!(queue = name, alerts, "alerts wait for a target that is not configured");
+                outboxes.insert(target, outbox);
+            }
         }
         let (dead_events_name, dead_events) = work("dlq-alerter", "dlq.alerter")?;
         let (dead_alerts_name, dead_alerts) = work("dlq-forwarder", "dlq.forwarder")?;
@@ -87,6 +97,19 @@ impl Queues {
     }
 }
 
+/// Targets that have an outbox on disk and are not among `targets`.
+fn abandoned(dir: &Path, targets: &[TargetName]) -> std::io::Result<Vec<TargetName>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let target = name.to_str().and_then(|name| name.strip_prefix("outbox-"));
+        let target = target.and_then(|name| TargetName::new(name).ok());
+        found.extend(target.filter(|target| !targets.contains(target)));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// `alert` where there is one target, Moogsoft, as dashboards of MUTT 2.x have it; otherwise the target is part of it.
 fn outbox_name(target: &TargetName, targets: &[TargetName]) -> String {
     match targets {
@@ -100,7 +123,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::Timestamp;
+    use crate::model::{Cause, Environment, EventIds, Handling, Protocol, RuleId, Source, Team, Timestamp};
 
     fn targets(names: &[&str]) -> Vec<TargetName> {
         names.iter().map(|name| TargetName::new(name).unwrap()).collect()
@@ -129,6 +152,34 @@ mod tests {
         };
         check(&["moogsoft"], &["ingest", "alert", "dlq.alerter", "dlq.forwarder"]).await;
         check(&["moogsoft", "chat"], &["ingest", "alert.chat", "alert.moogsoft", "dlq.alerter", "dlq.forwarder"]).await;
+    }
+
+    fn alert() -> Alert {
+        let now = Timestamp::from_millis(1_000);
+        let source = Source { protocol: Protocol::SyslogUdp, peer: [192, 0, 2, 1].into() };
+        Alert {
+            event: Event::new(EventIds::new(1).next(now), now, source),
+            cause: Cause::Rule(RuleId(1)),
+            environment: Environment::Prod,
+            handling: Handling::PageOnly,
+            team: Team::new("NETO").unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_target_that_is_gone_is_kept_and_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |names: &[&str]| Queues::open(dir.path(), &targets(names), &QueueOptions::default()).unwrap();
+        let chat = TargetName::new("chat").unwrap();
+        let queues = open(&["moogsoft", "chat", "mail"]);
+        queues.outboxes[&chat].append(&[alert()]).await.unwrap();
+        queues.close().await.unwrap();
+        drop(queues);
+        let queues = open(&["moogsoft"]);
+        let names: Vec<&str> = queues.outboxes.keys().map(TargetName::as_str).collect();
+        assert_eq!(names, ["chat", "moogsoft"], "an empty outbox is not worth showing");
+        assert_eq!(queues.named()[1].0, "alert.chat");
+        assert_eq!(queues.outboxes[&chat].depth().items, 1);
     }
 
     #[test]
