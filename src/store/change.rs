@@ -49,7 +49,7 @@ pub struct ChangeRow {
     pub changed_by: String,
     /// What was done.
     pub operation: Operation,
-    /// `alert_rules`, `development_hosts`, `device_teams` or `users`.
+    /// `alert_rules`, `development_hosts`, `device_teams`, `users`, or an action's kind.
     pub table_name: String,
     /// The key of the row that changed.
     pub record_id: String,
@@ -76,11 +76,28 @@ pub struct ChangeQuery {
     pub limit: usize,
 }
 
-/// The change log's reading side; writing happens inside each store's own transactions.
+/// Something a person did that is no row of a table: a letter replayed, an outbox emptied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Action {
+    /// What it was done to, in the place of a table's name: `targets`, `outboxes`, `dead_letters`.
+    pub kind: &'static str,
+    /// Which one.
+    pub record_id: String,
+    /// Before; `None` if it makes something.
+    pub old: Option<serde_json::Value>,
+    /// After; `None` if it removes something.
+    pub new: Option<serde_json::Value>,
+}
+
+/// The change log: its reading side, and lines for what is no row. Lines about rows are written inside each store's own
+/// transactions.
 #[async_trait]
 pub trait ChangeLog: Send + Sync {
     /// Lines newest first.
     async fn changes(&self, query: &ChangeQuery) -> StoreResult<Vec<ChangeRow>>;
+
+    /// Writes the line of an action; it is durable when this returns.
+    async fn note_action(&self, action: Action, change: &Change) -> StoreResult<()>;
 
     /// How many lines `query` would find without its `before` and `limit`.
     async fn count_changes(&self, query: &ChangeQuery) -> StoreResult<u64>;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 pub use accounts::{Accounts, Session, User};
 pub use audit::AuditLog;
-pub use change::{Change, ChangeLog, ChangeQuery, ChangeRow, Operation};
+pub use change::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation};
 pub use error::{StoreError, StoreResult};
 pub use inventory::{DevHost, DeviceTeam, Inventory};
 pub use query::{EventPage, EventQuery};

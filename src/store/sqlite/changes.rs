@@ -1,12 +1,12 @@
-//! The reading side of `config_audit_log`. It is written by `config::log_change` alone.
+//! The reading side of `config_audit_log`, and lines for actions. It is written by `config::log_change` alone.
 
 use async_trait::async_trait;
 use rusqlite::{Row, ToSql};
 use serde_json::Value;
 
-use super::config::ConfigDb;
+use super::config::{ConfigDb, Entry, Table, log_change};
 use crate::model::Timestamp;
-use crate::store::{ChangeLog, ChangeQuery, ChangeRow, Operation, StoreResult};
+use crate::store::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, StoreResult};
 
 /// Lines returned at once, at most.
 const MAX_LINES: usize = 1_000;
@@ -29,6 +29,16 @@ impl ChangeLog for ConfigDb {
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(rusqlite::params_from_iter(values), read_change)?;
             Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn note_action(&self, action: Action, change: &Change) -> StoreResult<()> {
+        let change = change.clone();
+        self.write(move |transaction, now| {
+            let table = Table { name: action.kind, key: "", columns: &[], truths: &[], rules_decisions: false };
+            let entry = Entry { table, record_id: &action.record_id, old: action.old, new: action.new };
+            log_change(transaction, now, &change, &entry)
         })
         .await
     }
