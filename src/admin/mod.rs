@@ -17,6 +17,7 @@ mod rule_input;
 mod rules;
 mod setup;
 mod status;
+mod targets;
 #[cfg(test)]
 pub(crate) mod testing;
 mod throttle;
@@ -40,6 +41,7 @@ pub use rule_input::{RuleInput, rule_json};
 pub use rules::{Explained, RuleList, TestMessage, TestOutcome, suggest_match};
 pub use setup::issue_setup_token;
 pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
+pub use targets::{Abandoned, TargetLine, Targets};
 
 pub use crate::queue::Fault as QueueFault;
 pub use crate::store::{ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun};
