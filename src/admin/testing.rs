@@ -71,6 +71,7 @@ fn memory_queues() -> Queues {
         outboxes: BTreeMap::from([(moogsoft, Queue::of_singles("alert", singles("alert")))]),
         dead_events: Queue::of_singles("dlq.alerter", singles("dlq.alerter")),
         dead_alerts: Queue::of_singles("dlq.forwarder", singles("dlq.forwarder")),
+        dead: Queue::of_singles("dead", singles("dead")),
     }
 }
 

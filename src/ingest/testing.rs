@@ -78,6 +78,10 @@ impl Backend for Memory {
         Ok(Vec::new())
     }
 
+    async fn claim(&self, _: &[Seq]) -> Result<Vec<Lease>, QueueError> {
+        Ok(Vec::new())
+    }
+
     fn depth(&self) -> Depth {
         let state = self.state.lock();
         let items = state.records.iter().map(|record| u64::from(record.items)).sum();

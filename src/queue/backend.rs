@@ -141,6 +141,11 @@ pub trait Backend: Send + Sync {
     /// record was handed out so far.
     async fn peek(&self, from: Seq, max: usize) -> Result<Vec<Lease>, QueueError>;
 
+    /// Leases these records, wherever they wait: for letters that are picked one by one. Those that are leased already,
+    /// acked or unknown are left out, so of two callers one gets a record. A delay does not hold them back. A queue that
+    /// is consumed in order leaves out what it never handed out.
+    async fn claim(&self, seqs: &[Seq]) -> Result<Vec<Lease>, QueueError>;
+
     /// How much waits; O(1).
     fn depth(&self) -> Depth;
 

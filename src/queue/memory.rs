@@ -47,6 +47,26 @@ impl MemoryBackend {
 }
 
 impl State {
+    /// The next record that was never handed out, claimed ones passed by.
+    fn next_fresh(&self) -> Option<(&Seq, &Record)> {
+        self.records.range(self.position..).find(|(seq, _)| self.hands.get(**seq).is_none())
+    }
+
+    fn claim_these(&mut self, seqs: &[Seq]) -> Vec<Lease> {
+        let mut leases = Vec::new();
+        for &seq in seqs {
+            let Some(record) = self.records.get(&seq).filter(|_| !self.hands.is_leased(seq)) else { continue };
+            let before = self.hands.get(seq).map(|hand| hand.attempt);
+            let attempt = before.unwrap_or(0).saturating_add(1);
+            leases.push(Lease { seq, attempt, items: record.items, payload: record.payload.clone() });
+            match before {
+                None => self.hands.lease_fresh(seq, attempt, record.items, record.payload.len()),
+                Some(_) => self.hands.lease_again(seq, attempt),
+            }
+        }
+        leases
+    }
+
     fn claim(&mut self, max: usize, now: Instant) -> Vec<Lease> {
         self.hands.wake(now);
         let mut leases = Vec::new();
@@ -54,7 +74,7 @@ impl State {
             let (seq, attempt) = if let Some((seq, hand)) = self.hands.first_ready() {
                 self.hands.lease_again(seq, hand.attempt.saturating_add(1));
                 (seq, hand.attempt.saturating_add(1))
-            } else if let Some((&seq, record)) = self.records.range(self.position..).next() {
+            } else if let Some((&seq, record)) = self.next_fresh() {
                 self.hands.lease_fresh(seq, 1, record.items, record.payload.len());
                 self.position = seq + 1;
                 (seq, 1)
@@ -137,6 +157,10 @@ impl Backend for MemoryBackend {
             payload: record.payload.clone(),
         });
         Ok(waiting.collect())
+    }
+
+    async fn claim(&self, seqs: &[Seq]) -> Result<Vec<Lease>, QueueError> {
+        Ok(self.open_state()?.claim_these(seqs))
     }
 
     fn depth(&self) -> Depth {

@@ -7,6 +7,8 @@
 //!   released or the process restarts. It waits up to `wait` when nothing is due.
 //! * **ack** forgets records for good; acks may come in any order. An ack may be lost in a crash, never made up: the
 //!   record is then handed out again.
+//! * **claim** leases the records that are named, out of order; whoever else leases passes them by. One that is released
+//!   is due at once, before those that were never handed out.
 //! * **release** gives records back, due again after `delay`; others overtake them meanwhile. The next lease of the
 //!   record carries a higher `attempt`.
 //! * After a crash every unacked record is due again. A record that was leased when the process died comes back with a

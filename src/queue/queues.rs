@@ -23,6 +23,8 @@ pub struct Queues {
     pub dead_events: Queue<DeadLetter>,
     /// Alerts a forwarder gave up on (`dlq.forwarder`).
     pub dead_alerts: Queue<DeadLetter>,
+    /// Letters that were put back too often or can never be (`dead`); only people take anything out.
+    pub dead: Queue<DeadLetter>,
 }
 
 impl Queues {
@@ -55,17 +57,19 @@ impl Queues {
                 outboxes.insert(target, outbox);
             }
         }
-        let (dead_events_name, dead_events) = work("dlq-alerter", "dlq.alerter")?;
-        let (dead_alerts_name, dead_alerts) = work("dlq-forwarder", "dlq.forwarder")?;
+        // Letters are picked, not consumed in order: nothing is kept in memory for a consumer that never comes.
+        let picked = QueueOptions { handoff_bytes: 0, ..options.clone() };
+        let letters = |folder: &str, name: &str| {
+            SledBackend::open_work(&dir.join(folder), name, &picked)
+                .map(|backend| Queue::of_singles(name, Arc::new(backend)))
+        };
+        let dead_events = letters("dlq-alerter", "dlq.alerter")?;
+        let dead_alerts = letters("dlq-forwarder", "dlq.forwarder")?;
+        let dead = letters("dead", "dead")?;
         if let Err(error) = ballast.take_if_possible(options.reserve_free_bytes) {
             tracing::warn!("No ballast in {}: {error}; a full disk may keep the queues from opening", dir.display());
         }
-        Ok(Self {
-            events: Queue::of_batches("ingest", Arc::new(events)),
-            outboxes,
-            dead_events: Queue::of_singles(&dead_events_name, dead_events),
-            dead_alerts: Queue::of_singles(&dead_alerts_name, dead_alerts),
-        })
+        Ok(Self { events: Queue::of_batches("ingest", Arc::new(events)), outboxes, dead_events, dead_alerts, dead })
     }
 
     /// Closes every queue, also when one of them fails; answers the first failure.
@@ -74,24 +78,30 @@ impl Queues {
         for outbox in self.outboxes.values() {
             result = result.and(outbox.close().await);
         }
-        result = result.and(self.dead_events.close().await);
-        result.and(self.dead_alerts.close().await)
+        for letters in self.letters() {
+            result = result.and(letters.close().await);
+        }
+        result
     }
 
     /// Name and depth of every queue, in the order events pass them.
     pub fn named(&self) -> Vec<(&str, Depth)> {
         let mut named = vec![(self.events.name(), self.events.depth())];
         named.extend(self.outboxes.values().map(|outbox| (outbox.name(), outbox.depth())));
-        named.extend([&self.dead_events, &self.dead_alerts].map(|queue| (queue.name(), queue.depth())));
+        named.extend(self.letters().map(|queue| (queue.name(), queue.depth())));
         named
+    }
+
+    /// The queues of dead letters.
+    fn letters(&self) -> [&Queue<DeadLetter>; 3] {
+        [&self.dead_events, &self.dead_alerts, &self.dead]
     }
 
     /// What went wrong with the storage of any queue since the start.
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = self.events.faults();
         faults.extend(self.outboxes.values().flat_map(Queue::faults));
-        faults.extend(self.dead_events.faults());
-        faults.extend(self.dead_alerts.faults());
+        faults.extend(self.letters().into_iter().flat_map(Queue::faults));
         faults.sort_by_key(|fault| fault.at);
         faults
     }
@@ -150,8 +160,9 @@ mod tests {
                 queues.close().await.unwrap();
             }
         };
-        check(&["moogsoft"], &["ingest", "alert", "dlq.alerter", "dlq.forwarder"]).await;
-        check(&["moogsoft", "chat"], &["ingest", "alert.chat", "alert.moogsoft", "dlq.alerter", "dlq.forwarder"]).await;
+        check(&["moogsoft"], &["ingest", "alert", "dlq.alerter", "dlq.forwarder", "dead"]).await;
+        let several = ["ingest", "alert.chat", "alert.moogsoft", "dlq.alerter", "dlq.forwarder", "dead"];
+        check(&["moogsoft", "chat"], &several).await;
     }
 
     fn alert() -> Alert {

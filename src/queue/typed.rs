@@ -157,6 +157,12 @@ impl<T: Item> Queue<T> {
         Ok(leases.into_iter().map(|lease| self.decode(lease)).collect())
     }
 
+    /// Leases these records, if they wait and nobody has them.
+    pub async fn claim(&self, seqs: &[Seq]) -> Result<Vec<Leased<T>>, QueueError> {
+        let leases = self.backend.claim(seqs).await?;
+        Ok(leases.into_iter().map(|lease| self.decode(lease)).collect())
+    }
+
     fn decode(&self, lease: super::Lease) -> Leased<T> {
         let items = self.with_scratch(|scratch| decode_with(lease.payload, scratch));
         Leased { seq: lease.seq, attempt: lease.attempt, items }

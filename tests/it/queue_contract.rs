@@ -109,6 +109,67 @@ fn records_come_out_in_order_across_generations_and_only_once() {
 }
 
 #[test]
+fn claimed_records_are_leased_out_of_order_and_passed_by_others() {
+    on_every_backend(async |name, queue| {
+        // A queue that is consumed in order cannot ack out of it.
+        if name == "log" {
+            return;
+        }
+        queue.append(records(0..200)).await.unwrap();
+        let all = seqs(&queue.peek(0, 200).await.unwrap());
+        let picked = [all[150], all[7], all[199]];
+        let claimed = queue.claim(&picked).await.unwrap();
+        let mut found = numbers(&claimed);
+        found.sort_unstable();
+        assert_eq!(found, [7, 150, 199], "{name}");
+        assert!(claimed.iter().all(|lease| lease.attempt == 1), "{name}");
+        assert!(queue.claim(&picked).await.unwrap().is_empty(), "{name}: they are taken");
+        queue.ack(&picked[..2]).await.unwrap();
+        let rest = lease_all(&*queue).await;
+        let expected: Vec<usize> = (0..199).filter(|number| ![7, 150].contains(number)).collect();
+        assert_eq!(numbers(&rest), expected, "{name}");
+        queue.release(&picked[2..], Duration::from_secs(3_600)).await.unwrap();
+        let again = queue.claim(&[all[199], all[7]]).await.unwrap();
+        assert_eq!(
+            (numbers(&again), again[0].attempt),
+            (vec![199], 2),
+            "{name}: no delay holds it, what is acked is gone"
+        );
+        queue.ack(&seqs(&rest)).await.unwrap();
+        queue.ack(&[all[199]]).await.unwrap();
+        assert_eq!(queue.depth(), Depth::default(), "{name}");
+    });
+}
+
+#[test]
+fn space_comes_back_when_everything_was_claimed_and_acked() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let queue = SledBackend::open_work(dir.path(), "work", &small()).unwrap();
+        for start in (0..600).step_by(20) {
+            queue.append(records(start..start + 20)).await.unwrap();
+        }
+        let generations = || {
+            let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name.to_string_lossy().starts_with('0')).count()
+        };
+        assert!(generations() > 3);
+        let all = seqs(&queue.peek(0, 600).await.unwrap());
+        for some in all.chunks(50).rev() {
+            let claimed = queue.claim(some).await.unwrap();
+            assert_eq!(claimed.len(), some.len());
+            queue.ack(some).await.unwrap();
+        }
+        assert_eq!(queue.depth(), Depth::default());
+        // The writer sweeps after it answered; it answers this one after that.
+        queue.ack(&[]).await.unwrap();
+        assert_eq!(generations(), 1);
+        queue.append(records(0..3)).await.unwrap();
+        assert_eq!(numbers(&lease_all(&queue).await), [0, 1, 2]);
+    });
+}
+
+#[test]
 fn acks_in_any_order_forget_and_count_down() {
     on_every_backend(async |name, queue| {
         queue.append(records(0..200)).await.unwrap();

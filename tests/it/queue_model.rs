@@ -40,6 +40,8 @@ struct Expected {
     /// How often it was handed out.
     attempt: u32,
     leased: Option<Seq>,
+    /// Whether it was handed out in this life of the process: once released, such a record is due before fresh ones.
+    was_out: bool,
 }
 
 /// What the queue must hold, by the number in the payload; appended in ascending order.
@@ -57,7 +59,8 @@ impl Model {
             let mut payload = vec![b'.'; size as usize];
             payload[..8].copy_from_slice(&self.next.to_be_bytes());
             let items = 1 + dice.below(5) as u32;
-            self.waiting.insert(self.next, Expected { items, bytes: payload.len(), attempt: 0, leased: None });
+            self.waiting
+                .insert(self.next, Expected { items, bytes: payload.len(), attempt: 0, leased: None, was_out: false });
             self.next += 1;
             records.push(Record { items, payload });
         }
@@ -73,7 +76,7 @@ impl Model {
     }
 
     fn restart(&mut self) {
-        self.waiting.values_mut().for_each(|expected| expected.leased = None);
+        self.waiting.values_mut().for_each(|expected| (expected.leased, expected.was_out) = (None, false));
     }
 
     fn some_leased(&self, dice: &mut Dice) -> Vec<u64> {
@@ -88,18 +91,46 @@ impl Model {
     /// Leases up to `max` and checks that these are the oldest that are due.
     async fn lease(&mut self, queue: &dyn Backend, max: usize, context: &str) -> usize {
         let leases = queue.lease(max, Duration::ZERO).await.unwrap();
-        let due: Vec<u64> =
-            self.waiting.iter().filter(|(_, expected)| expected.leased.is_none()).map(|(number, _)| *number).collect();
+        let due = self.waiting.iter().filter(|(_, expected)| expected.leased.is_none());
+        let mut due: Vec<(bool, u64)> = due.map(|(number, expected)| (!expected.was_out, *number)).collect();
+        due.sort_unstable();
         assert!(leases.is_empty() == due.is_empty() && leases.len() <= max, "{context}: {} due", due.len());
-        for (lease, number) in leases.iter().zip(due) {
+        for (lease, (_, number)) in leases.iter().zip(due) {
             let expected = self.waiting.get_mut(&number).unwrap();
             expected.attempt += 1;
-            expected.leased = Some(lease.seq);
+            (expected.leased, expected.was_out) = (Some(lease.seq), true);
             assert_eq!(lease.payload[..8], number.to_be_bytes(), "{context}");
             let found = (lease.items, lease.payload.len(), lease.attempt);
             assert_eq!(found, (expected.items, expected.bytes, expected.attempt), "{context}: record {number}");
         }
         leases.len()
+    }
+
+    /// Claims some records wherever they are, some of them leased or long gone, and checks that exactly those come that
+    /// wait and nobody has.
+    async fn claim(&mut self, queue: &dyn Backend, dice: &mut Dice, context: &str) {
+        let seen = queue.peek(0, 400).await.unwrap();
+        let mut wanted: Vec<Seq> = seen.iter().map(|lease| lease.seq).filter(|_| dice.chance(20)).collect();
+        wanted.extend((0..5).map(|_| dice.below(1_000)));
+        wanted.sort_unstable();
+        wanted.dedup();
+        let leases = queue.claim(&wanted).await.unwrap();
+        let number = |payload: &[u8]| u64::from_be_bytes(payload[..8].try_into().unwrap());
+        let due = |lease: &&muttd::queue::Lease| {
+            wanted.contains(&lease.seq) && self.waiting[&number(&lease.payload)].leased.is_none()
+        };
+        let expected: Vec<Seq> = seen.iter().filter(due).map(|lease| lease.seq).collect();
+        // Those beyond what was looked at are not known here.
+        let last = seen.last().map_or(0, |lease| lease.seq);
+        let claimed: Vec<Seq> = leases.iter().map(|lease| lease.seq).filter(|seq| *seq <= last).collect();
+        assert_eq!(claimed, expected, "{context}");
+        for lease in leases {
+            let expected = self.waiting.get_mut(&number(&lease.payload)).unwrap();
+            expected.attempt += 1;
+            (expected.leased, expected.was_out) = (Some(lease.seq), true);
+            let found = (lease.items, lease.payload.len(), lease.attempt);
+            assert_eq!(found, (expected.items, expected.bytes, expected.attempt), "{context}: claimed {}", lease.seq);
+        }
     }
 }
 
@@ -150,6 +181,7 @@ async fn run_history(seed: u64, open: Open, name: &str) {
         let context = format!("{name}, seed {seed}, step {step}");
         match dice.below(100) {
             0..40 => queue.append(model.new_records(&mut dice)).await.unwrap(),
+            40..46 if name == "work" => model.claim(&*queue, &mut dice, &context).await,
             40..65 => drop(model.lease(&*queue, 1 + dice.below(60) as usize, &context).await),
             65..82 => {
                 let numbers = model.some_leased(&mut dice);

@@ -62,6 +62,10 @@ impl Backend for Recorder {
         Ok(Vec::new())
     }
 
+    async fn claim(&self, _: &[Seq]) -> Result<Vec<Lease>, QueueError> {
+        Ok(Vec::new())
+    }
+
     fn depth(&self) -> Depth {
         Depth::default()
     }

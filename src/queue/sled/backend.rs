@@ -148,6 +148,13 @@ struct HandOut {
 }
 
 impl HandOut {
+    async fn finish_claimed(mut self, claimed: Vec<(Seq, u32)>) -> Result<Vec<Lease>, QueueError> {
+        let core = Arc::clone(&self.core);
+        let leases = blocking(&self.core, spawn_blocking(move || core.complete_claimed(claimed))).await;
+        self.seqs.clear();
+        leases
+    }
+
     async fn finish(mut self, claim: Claim) -> Result<Vec<Lease>, QueueError> {
         let core = Arc::clone(&self.core);
         let leases = blocking(&self.core, spawn_blocking(move || core.complete(claim))).await;
@@ -249,6 +256,28 @@ impl Backend for SledBackend {
         }
         let core = Arc::clone(&self.core);
         blocking(&self.core, spawn_blocking(move || core.peek(from, max))).await
+    }
+
+    async fn claim(&self, seqs: &[Seq]) -> Result<Vec<Lease>, QueueError> {
+        loop {
+            let mut changed = std::pin::pin!(self.core.changed.notified());
+            changed.as_mut().enable();
+            let claimed = {
+                let mut state = self.core.state.lock();
+                if state.closed {
+                    return Err(self.core.closed_error());
+                }
+                state.claim_these(seqs)
+            };
+            // The read that is under way ends whatever happens, and says so.
+            let Some(claimed) = claimed else {
+                changed.await;
+                continue;
+            };
+            let out = claimed.iter().map(|(seq, _)| *seq).collect();
+            let hand_out = HandOut { core: Arc::clone(&self.core), seqs: out };
+            return hand_out.finish_claimed(claimed).await;
+        }
     }
 
     fn depth(&self) -> Depth {

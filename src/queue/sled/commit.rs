@@ -392,8 +392,9 @@ impl Writer {
             {
                 continue;
             }
-            let discarded = self.core.shelf.lock().discard(first);
+            // First out of sight, then away: whoever looks meanwhile finds nothing there, which is true.
             self.core.state.lock().remove_generation(first);
+            let discarded = self.core.shelf.lock().discard(first);
             if let Err(error) = discarded {
                 let what = format!("cannot delete the drained generation {first}: {error}");
                 self.core.faults.report(FaultKind::Storage, what, None);

@@ -20,7 +20,7 @@ use super::generation::{Generation, Trouble};
 use super::layout::{Damaged, Retry, Shape, Stored};
 use super::shelf::{Opened, Quarantined, Recounted, Shelf};
 use super::state::{Claim, Counts, Fresh, Kind, State};
-use crate::queue::backend::{Depth, Lease, QueueError, Seq};
+use crate::queue::backend::{Depth, Lease, QueueError, Record, Seq};
 use crate::queue::fault::{FaultKind, Faults};
 use crate::queue::options::QueueOptions;
 
@@ -194,7 +194,12 @@ impl Core {
     }
 
     fn read_generation(&self, first: Seq, range: Range<Seq>) -> Result<Vec<Stored>, Trouble> {
-        let generation = self.generation(first, Access::Read)?;
+        let generation = match self.generation(first, Access::Read) {
+            Ok(generation) => generation,
+            // It was drained and deleted between the look at the state and now.
+            Err(Trouble::Io(_)) if self.state.lock().generation_of(first) != Some(first) => return Ok(Vec::new()),
+            Err(trouble) => return Err(trouble),
+        };
         generation.read(range.start, range.end, READ_RECORDS, READ_BYTES).map_err(|trouble| {
             drop(generation);
             self.set_generation_aside(&mut self.shelf.lock(), first, trouble)
@@ -217,6 +222,10 @@ impl Core {
                 Some(rest) => {
                     let due = Instant::now() + rest;
                     let mut state = self.state.lock();
+                    // A claimed record is out already, whatever its due time.
+                    if state.hands.get(seq).is_some() {
+                        continue;
+                    }
                     state.hands.restore_delayed(seq, attempt, record.items, record.payload.len(), due);
                 }
                 None => fresh.push(Fresh { seq, attempt, record }),
@@ -276,6 +285,42 @@ impl Core {
                 state.settle_last();
                 Ok(None)
             }
+        }
+    }
+
+    /// Reads claimed records; those that are gone are let go, since a claim may name what was acked long ago.
+    pub(super) fn complete_claimed(&self, claimed: Vec<(Seq, u32)>) -> Result<Vec<Lease>, QueueError> {
+        let mut leases = Vec::with_capacity(claimed.len());
+        let mut failure = None;
+        for (seq, attempt) in claimed {
+            let generation = self.state.lock().generation_of(seq);
+            let stored = match generation {
+                Some(first) => self.read_generation(first, seq..seq + 1).map(|mut stored| stored.pop()),
+                None => Ok(None),
+            };
+            match stored {
+                Ok(Some(Stored { body: Ok(Record { items, payload }), retry, .. })) => {
+                    let attempt = attempt.max(retry.map_or(0, |retry| retry.attempt).saturating_add(1));
+                    let mut state = self.state.lock();
+                    state.hands.lease_again(seq, attempt);
+                    state.hands.measure(seq, items, payload.len());
+                    leases.push(Lease { seq, attempt, items, payload });
+                }
+                Ok(Some(Stored { body: Err(damaged), .. })) => {
+                    self.set_record_aside(seq, damaged);
+                    self.state.lock().let_go(seq);
+                }
+                Ok(None) | Err(Trouble::Broken(_)) => self.state.lock().let_go(seq),
+                Err(trouble) => {
+                    self.state.lock().hands.release(seq, Some(Instant::now() + REST_AFTER_FAILURE));
+                    failure = Some(trouble);
+                }
+            }
+        }
+        self.write_mark();
+        match failure {
+            Some(trouble) if leases.is_empty() => Err(self.storage_error(trouble)),
+            _ => Ok(leases),
         }
     }
 

@@ -162,6 +162,39 @@ impl State {
         claim
     }
 
+    /// Takes these records out of their order, as many as may be leased at once. `None` while a read from the disk is
+    /// under way: it may bring some of them, and must end first. What is not on the disk any more must be let go by
+    /// [`State::let_go`].
+    pub(super) fn claim_these(&mut self, seqs: &[Seq]) -> Option<Vec<(Seq, u32)>> {
+        if self.reading {
+            return None;
+        }
+        let mut claimed = BTreeMap::new();
+        for &seq in seqs {
+            let known = self.hands.get(seq).map(|hand| hand.attempt);
+            // A log remembers what is acked by its position, so what is beyond that cannot be acked out of order.
+            let may_be_there = known.is_some() || self.kind == Kind::Work;
+            let is_there = (1..self.committed).contains(&seq) && may_be_there && !self.hands.is_leased(seq);
+            if !is_there || self.hands.leased() >= MOST_LEASED {
+                continue;
+            }
+            let attempt = self.attempts_before(seq, known.unwrap_or(0)).saturating_add(1);
+            match known {
+                Some(_) => self.hands.lease_again(seq, attempt),
+                None => self.hands.lease_fresh(seq, attempt, 0, 0),
+            }
+            claimed.insert(seq, attempt);
+        }
+        self.ahead.retain(|fresh| !claimed.contains_key(&fresh.seq));
+        self.handoff.retain(|fresh| !claimed.contains_key(&fresh.seq));
+        Some(claimed.into_iter().collect())
+    }
+
+    /// Forgets a claimed record that turned out to be gone already; nothing is counted down.
+    pub(super) fn let_go(&mut self, seq: Seq) {
+        self.hands.remove(seq);
+    }
+
     fn attempts_before(&mut self, seq: Seq, known: u32) -> u32 {
         self.crashed.remove(&seq).map_or(known, |attempt| attempt.max(known))
     }
@@ -201,7 +234,8 @@ impl State {
     pub(super) fn finish_read(&mut self, fresh: Vec<Fresh>, read_to: Seq) {
         self.reading = false;
         self.read_to = self.read_to.max(read_to);
-        self.ahead.extend(fresh);
+        // A claimed record may still lie on the disk; it is out already.
+        self.ahead.extend(fresh.into_iter().filter(|fresh| self.hands.get(fresh.seq).is_none()));
     }
 
     /// Everything before this was handed out, or is gone.
@@ -305,12 +339,17 @@ impl State {
         }
     }
 
-    /// Generations that nobody needs: everything in them was handed out and acked.
+    /// Generations that nobody needs: everything in them was handed out and acked. In a work queue records may be
+    /// claimed before their turn, so there it is enough that nothing of a generation waits.
     pub(super) fn drained(&self) -> Vec<Seq> {
         let position = self.position();
+        let is_empty = |first: &Seq| {
+            let waits = self.generations.get(first).map_or(0, |counts| counts.waits.records);
+            self.kind == Kind::Work && waits == 0
+        };
         let drained = |first: &Seq| {
             let range = self.range_of(*first);
-            !self.reading && position >= range.end && !self.hands.any_in(range)
+            !self.reading && (position >= range.end || is_empty(first)) && !self.hands.any_in(range)
         };
         self.generations.keys().copied().filter(drained).collect()
     }
