@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{Actor, Admin, AdminError};
 use crate::model::{
-    Alert, Cause, Environment, Event, EventIds, Handling, Protocol, RuleId, Severity, Source, TargetName, Team,
+    Alert, Cause, DeadLetter, Environment, Event, EventIds, Handling, Protocol, RuleId, Severity, Source, TargetName, Team,
 };
 use crate::queue::{Depth, Queue};
 use crate::store::Action;
@@ -18,8 +18,6 @@ use crate::telemetry::{NoForwarder, TargetCommand, TargetStatus, TestReport};
 const TEST_PATIENCE: Duration = Duration::from_secs(610);
 /// Alerts moved or discarded with one write.
 const BATCH: usize = 256;
-/// A lease of a queue that nobody else leases from finds what is due at once.
-const NO_WAIT: Duration = Duration::ZERO;
 
 /// A target and what waits for it.
 #[derive(Debug, Clone)]
@@ -46,6 +44,14 @@ pub struct Targets {
     pub configured: Vec<TargetLine>,
     /// Those that are not, and for which alerts wait.
     pub abandoned: Vec<Abandoned>,
+}
+
+/// What becomes of alerts that are taken out of an outbox.
+enum Fate<'a> {
+    /// They go there.
+    Moved(&'a Queue<Alert>),
+    /// Nothing.
+    Discarded,
 }
 
 impl Admin {
@@ -107,7 +113,7 @@ impl Admin {
         let waiting = source.depth().items;
         let old = json!({"target": from, "alerts": waiting});
         self.note("outboxes", from, Some(old), Some(json!({"target": to})), actor, reason).await?;
-        self.drain(source, async |alerts| target.append(alerts).await).await
+        self.drain(source, Fate::Moved(target)).await
     }
 
     /// Forgets what waits for a target that is not configured. Returns how many alerts that were.
@@ -118,7 +124,7 @@ impl Admin {
         let source = self.abandoned(from)?;
         let old = json!({"target": from, "alerts": source.depth().items});
         self.note("outboxes", from, Some(old), None, actor, reason).await?;
-        self.drain(source, async |_| Ok(())).await
+        self.drain(source, Fate::Discarded).await
     }
 
     /// An outbox that no forwarder works on.
@@ -128,16 +134,14 @@ impl Admin {
         found.and_then(|line| self.parts.queues.outboxes.get(&line.name)).ok_or_else(unknown)
     }
 
-    /// Takes everything out of a queue, batch by batch: `keep` first, then the ack. What cannot be read is kept as a
+    /// Takes everything out of a queue, batch by batch: kept elsewhere first, then the ack. What cannot be read is kept as a
     /// dead letter.
-    async fn drain(
-        &self,
-        source: &Queue<Alert>,
-        keep: impl AsyncFn(&[Alert]) -> Result<(), crate::queue::QueueError>,
-    ) -> Result<u64, AdminError> {
+    async fn drain(&self, source: &Queue<Alert>, fate: Fate<'_>) -> Result<u64, AdminError> {
         let mut moved = 0;
         loop {
-            let records = source.lease(BATCH, NO_WAIT).await?;
+            // Picked, not leased: what waits for its next try is not due.
+            let waiting: Vec<_> = source.peek(0, BATCH).await?.iter().map(|record| record.seq).collect();
+            let records = source.claim(&waiting).await?;
             if records.is_empty() {
                 return Ok(moved);
             }
@@ -147,7 +151,7 @@ impl Admin {
             for record in records {
                 match record.items {
                     Ok(items) => alerts.extend(items),
-                    Err(error) => letters.push(crate::model::DeadLetter::of_bytes(
+                    Err(error) => letters.push(DeadLetter::of_bytes(
                         source.name(),
                         error.payload.clone(),
                         error.to_string(),
@@ -156,12 +160,12 @@ impl Admin {
                     )),
                 }
             }
-            let kept = match keep(&alerts).await {
-                Ok(()) => self.parts.queues.dead_alerts.append(&letters).await,
-                Err(error) => Err(error),
-            };
+            let mut kept = self.parts.queues.dead_alerts.append(&letters).await;
+            if let (Ok(()), Fate::Moved(target)) = (&kept, &fate) {
+                kept = target.append(&alerts).await;
+            }
             if let Err(error) = kept {
-                source.release(&seqs, NO_WAIT).await?;
+                source.release(&seqs, Duration::ZERO).await?;
                 return Err(error.into());
             }
             source.ack(&seqs).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::guard::Guard;
 use super::http::Http;
 use super::kind::{RawOptions, TargetKind, TargetParts};
-use super::{SecretPair, Secrets, Settings, Target};
+use super::{DeliveryError, SecretPair, Secrets, Settings, Target};
 use crate::clock::Clock;
 use crate::model::TargetName;
 
@@ -49,6 +49,25 @@ pub struct Wiring {
     pub secret: Option<SecretPair>,
     /// Pace and patience.
     pub settings: Settings,
+}
+
+impl Wiring {
+    /// Asks whether the receiver is there and takes one of our keys; the error is for people.
+    pub async fn probe(&self) -> Result<(), String> {
+        self.target.ready()?;
+        let mut outcome = None;
+        for key in self.secret.iter().flat_map(SecretPair::keys) {
+            outcome = Some(self.target.probe(Some(key)).await);
+            if !matches!(outcome, Some(Err(DeliveryError::Credentials { .. }))) {
+                break;
+            }
+        }
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None => self.target.probe(None).await,
+        };
+        outcome.map_err(|error| error.to_string())
+    }
 }
 
 impl TargetConfig {

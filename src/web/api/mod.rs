@@ -5,6 +5,7 @@ mod events;
 mod inventory;
 mod rules;
 mod status;
+mod targets;
 
 pub(super) use events::{event_id, query};
 pub(super) use status::hour_label;
@@ -13,7 +14,7 @@ use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde_json::{Value, json};
 
 use super::fault::{unknown_path, wrong_method};
@@ -36,6 +37,12 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/audit-logs", get(events::audit_logs))
         .route("/config-audit", get(changes::config_audit))
         .route("/dead-letters", get(changes::dead_letters))
+        .route("/targets", get(targets::list))
+        .route("/targets/{name}", get(targets::show))
+        .route("/targets/{name}/test", post(targets::test))
+        .route("/targets/{name}/reset", post(targets::reset))
+        .route("/outboxes/{name}", delete(targets::discard_outbox))
+        .route("/outboxes/{name}/move", post(targets::move_outbox))
         .route("/metrics", get(status::metrics))
         .route("/status", get(status::status))
         .route("/version", get(status::version))

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::super::Web;
 use super::super::fault::Answer;
 use super::super::probes::readiness_json;
+use super::targets::target_json;
 use crate::admin::VERSION;
 use crate::net::api_version::API_VERSION;
-use crate::telemetry::{ListenerState, ListenerStatus, TargetStatus};
+use crate::telemetry::{ListenerState, ListenerStatus};
 
 /// `GET /metrics`: rates for dashboards, under upstream's names.
 pub(super) async fn metrics(State(web): State<Web>) -> Answer<Json<Value>> {
@@ -100,18 +101,5 @@ fn listener_json(listener: &ListenerStatus) -> Value {
         "kernel_drops": listener.kernel_drops,
         "receive_buffer_bytes": listener.receive_buffer,
         "hint": listener.hint(),
-    })
-}
-
-fn target_json(target: &TargetStatus) -> Value {
-    json!({
-        "name": target.name.as_str(),
-        "address": target.address,
-        "up": target.up,
-        "last_success": target.last_success.map(|at| at.to_string()),
-        "last_error": target.last_error.as_ref().map(|(at, why)| json!({"at": at.to_string(), "error": why})),
-        "delivered": target.delivered,
-        "retried": target.retried,
-        "dead": target.dead,
     })
 }

@@ -9,6 +9,7 @@ mod login;
 mod overview;
 mod rule_test;
 mod rules;
+mod targets;
 mod views;
 
 use std::sync::Arc;
@@ -46,6 +47,11 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/teams/remove", get(inventory::confirm_team).post(inventory::remove_team))
         .route("/changes", get(changes::list))
         .route("/dead-letters", get(dead_letters::list))
+        .route("/targets", get(targets::list))
+        .route("/targets/test", post(targets::test))
+        .route("/targets/reset", post(targets::reset))
+        .route("/outboxes/move", post(targets::move_outbox))
+        .route("/outboxes/discard", get(targets::confirm_discard).post(targets::discard_outbox))
         .route("/status", get(about::show))
         .route("/account", get(login::account_form).post(login::change_password))
         .route("/logout", post(login::logout))
@@ -102,6 +108,9 @@ fn done_text(code: &str) -> Option<&'static str> {
         "team-added" => "The team was assigned.",
         "team-saved" => "The team was changed.",
         "team-removed" => "The host has no team of its own any more.",
+        "target-reset" => "The target is spoken to again.",
+        "outbox-moved" => "The alerts were moved.",
+        "outbox-discarded" => "The alerts were discarded.",
         "password-changed" => "The password was changed. Log in with the new one.",
         "logged-out" => "You are logged out.",
         _ => return None,

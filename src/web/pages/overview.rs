@@ -10,12 +10,13 @@ use super::super::auth::SignedIn;
 use super::super::fault::Answer;
 use super::super::input::Fields;
 use super::super::text::{ago, bytes, count, rate, short_moment, shortened, span, url_encode, visible};
+use super::targets::{TargetView, target_view};
 use super::views::{EventRow, counted, rule_from};
 use super::{Frame, shown};
 use crate::admin::{Overrun, Overview, QueueFault};
 use crate::model::Timestamp;
 use crate::telemetry::metrics::Dropped;
-use crate::telemetry::{ListenerState, ListenerStatus, TargetStatus};
+use crate::telemetry::{ListenerState, ListenerStatus};
 
 /// Height of the chart's drawing area, in its own units.
 const CHART_HEIGHT: u64 = 100;
@@ -42,18 +43,6 @@ pub(super) struct ListenerView {
     pub received: String,
     pub drops: Option<String>,
     pub buffer: Option<String>,
-}
-
-struct TargetView {
-    name: String,
-    address: String,
-    state: &'static str,
-    class: &'static str,
-    last_success: String,
-    last_error: Option<String>,
-    delivered: String,
-    retried: String,
-    dead: String,
 }
 
 struct UnhandledView {
@@ -212,27 +201,6 @@ pub(super) type DroppedView = (String, String, String);
 
 pub(super) fn dropped_views(dropped: &[Dropped]) -> Vec<DroppedView> {
     dropped.iter().map(|line| (visible(&line.source), visible(&line.reason), count(line.events))).collect()
-}
-
-fn target_view(target: &TargetStatus, now: Timestamp) -> TargetView {
-    let (state, class) = match (target.up, &target.last_error) {
-        (Some(true), _) => ("delivering", "ok"),
-        (Some(false), _) => ("failing", "bad"),
-        (None, Some(_)) => ("not ready", "warn"),
-        (None, None) => ("nothing sent yet", "idle"),
-    };
-    let error = |(at, why): &(Timestamp, String)| format!("{}: {}", ago(*at, now), visible(&shortened(why, 300)));
-    TargetView {
-        name: visible(target.name.as_str()),
-        address: visible(&target.address),
-        state,
-        class,
-        last_success: target.last_success.map_or_else(|| "never".to_owned(), |at| ago(at, now)),
-        last_error: target.last_error.as_ref().map(error),
-        delivered: count(target.delivered),
-        retried: count(target.retried),
-        dead: count(target.dead),
-    }
 }
 
 fn unhandled_view(overrun: &Overrun, now: Timestamp) -> UnhandledView {

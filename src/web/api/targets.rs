@@ -1,0 +1,109 @@
+//! Delivery targets over the API: how they are, a test, the breaker's reset, and outboxes of targets that are gone.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::super::Web;
+use super::super::auth::Caller;
+use super::super::fault::Answer;
+use super::super::input::{JsonBody, Reason, Segment};
+use crate::admin::{Abandoned, TargetLine};
+use crate::telemetry::TargetStatus;
+
+/// `GET /targets`.
+pub(super) async fn list(State(web): State<Web>) -> Answer<Json<Value>> {
+    let targets = web.admin.target_lines();
+    Ok(Json(json!({
+        "total": targets.configured.len(),
+        "targets": targets.configured.iter().map(line_json).collect::<Vec<_>>(),
+        "abandoned": targets.abandoned.iter().map(abandoned_json).collect::<Vec<_>>(),
+    })))
+}
+
+/// `GET /targets/{name}`.
+pub(super) async fn show(State(web): State<Web>, Segment(name): Segment) -> Answer<Json<Value>> {
+    Ok(Json(line_json(&web.admin.target(&name)?)))
+}
+
+/// `POST /targets/{name}/test`.
+pub(super) async fn test(
+    State(web): State<Web>,
+    caller: Caller,
+    Segment(name): Segment,
+    Reason(reason): Reason,
+) -> Answer<Json<Value>> {
+    let report = web.admin.test_target(&name, &caller.0, reason.as_deref()).await?;
+    let millis = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
+    Ok(Json(json!({"target": name, "taken": report.taken, "answer": report.answer, "took_ms": millis})))
+}
+
+/// `POST /targets/{name}/reset`.
+pub(super) async fn reset(
+    State(web): State<Web>,
+    caller: Caller,
+    Segment(name): Segment,
+    Reason(reason): Reason,
+) -> Answer<Json<Value>> {
+    let before = web.admin.reset_target(&name, &caller.0, reason.as_deref()).await?;
+    Ok(Json(json!({"target": name, "breaker": "closed", "breaker_before": before.status.breaker.name()})))
+}
+
+/// `POST /outboxes/{name}/move`.
+pub(super) async fn move_outbox(
+    State(web): State<Web>,
+    caller: Caller,
+    Segment(name): Segment,
+    body: JsonBody,
+) -> Answer<Json<Value>> {
+    body.only(&["to"])?;
+    let to = body.text("to")?;
+    let moved = web.admin.move_outbox(&name, to, &caller.0, body.reason.as_deref()).await?;
+    Ok(Json(json!({"outbox": name, "to": to, "moved": moved})))
+}
+
+/// `DELETE /outboxes/{name}`.
+pub(super) async fn discard_outbox(
+    State(web): State<Web>,
+    caller: Caller,
+    Segment(name): Segment,
+    Reason(reason): Reason,
+) -> Answer<Json<Value>> {
+    let discarded = web.admin.discard_outbox(&name, &caller.0, reason.as_deref()).await?;
+    Ok(Json(json!({"outbox": name, "discarded": discarded})))
+}
+
+fn abandoned_json(line: &Abandoned) -> Value {
+    json!({"name": line.name.as_str(), "waiting": line.waiting.items, "bytes": line.waiting.bytes})
+}
+
+fn line_json(line: &TargetLine) -> Value {
+    let mut target = target_json(&line.status);
+    target["waiting"] = json!(line.waiting.items);
+    target["waiting_bytes"] = json!(line.waiting.bytes);
+    target
+}
+
+/// A target as the API tells of it.
+pub(super) fn target_json(target: &TargetStatus) -> Value {
+    json!({
+        "name": target.name.as_str(),
+        "kind": target.kind,
+        "address": target.address,
+        "up": target.up,
+        "last_success": target.last_success.map(|at| at.to_string()),
+        "last_error": target.last_error.as_ref().map(|(at, why)| json!({"at": at.to_string(), "error": why})),
+        "breaker": {
+            "state": target.breaker.name(),
+            "trips": target.trips,
+            "last_trip": target.last_trip.as_ref().map(|(at, why)| json!({"at": at.to_string(), "error": why})),
+            "next_probe": target.next_probe.map(|at| at.to_string()),
+        },
+        "held_until": target.held_until.map(|at| at.to_string()),
+        "diverted_to": target.diverted_to.as_ref().map(|name| name.as_str()),
+        "delivered": target.delivered,
+        "retried": target.retried,
+        "dead": target.dead,
+        "diverted": target.diverted,
+    })
+}
