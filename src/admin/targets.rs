@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use super::{Actor, Admin, AdminError};
 use crate::model::{
-    Alert, Cause, DeadLetter, Environment, Event, EventIds, Handling, Protocol, RuleId, Severity, Source, TargetName, Team,
+    Alert, Cause, DeadLetter, Environment, Event, EventIds, Handling, Protocol, RuleId, Severity, Source, TargetName,
+    Team,
 };
 use crate::queue::{Depth, Queue};
 use crate::store::Action;
@@ -59,9 +60,9 @@ impl Admin {
     pub fn target_lines(&self) -> Targets {
         let statuses = self.targets();
         let outboxes = &self.parts.queues.outboxes;
-        let abandoned = outboxes.iter().filter(|(name, outbox)| {
-            statuses.iter().all(|status| status.name != **name) && outbox.depth().items > 0
-        });
+        let abandoned = outboxes
+            .iter()
+            .filter(|(name, outbox)| statuses.iter().all(|status| status.name != **name) && outbox.depth().items > 0);
         let abandoned = abandoned.map(|(name, outbox)| Abandoned { name: name.clone(), waiting: outbox.depth() });
         let abandoned = abandoned.collect();
         let depth = |name: &TargetName| outboxes.get(name).map(Queue::depth).unwrap_or_default();
@@ -76,7 +77,12 @@ impl Admin {
     }
 
     /// Has a target spoken to again at once, whatever its breaker says.
-    pub async fn reset_target(&self, name: &str, actor: &Actor, reason: Option<&str>) -> Result<TargetLine, AdminError> {
+    pub async fn reset_target(
+        &self,
+        name: &str,
+        actor: &Actor,
+        reason: Option<&str>,
+    ) -> Result<TargetLine, AdminError> {
         let line = self.target(name)?;
         let old = json!({"breaker": line.status.breaker.name()});
         self.note("targets", name, Some(old), Some(json!({"breaker": "closed"})), actor, reason).await?;
@@ -93,7 +99,10 @@ impl Admin {
         let (sender, report) = oneshot::channel();
         self.command(&line.status.name, TargetCommand::Test(Box::new(alert), sender))?;
         let report = tokio::time::timeout(TEST_PATIENCE, report).await;
-        report.ok().and_then(Result::ok).ok_or_else(|| AdminError::Unavailable("the target's forwarder is stopping".into()))
+        report
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| AdminError::Unavailable("the target's forwarder is stopping".into()))
     }
 
     /// Moves what waits for a target that is not configured to one that is. Durable there before it is forgotten here.

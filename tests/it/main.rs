@@ -8,6 +8,7 @@ mod support;
 
 mod bad_input;
 mod bench;
+mod delivery_faults;
 mod disk_full;
 mod docs_in_sync;
 mod first_five_minutes;

@@ -67,9 +67,7 @@ fn page(web: &Web, frame: Frame, test: Option<TestView>, trouble: Trouble) -> Ta
     let abandoned = targets.abandoned.iter();
     let abandoned =
         abandoned.map(|line| (line.name.to_string(), count(line.waiting.items), bytes(line.waiting.bytes))).collect();
-    let view = |line: &TargetLine| {
-        TargetView { waiting: count(line.waiting.items), ..target_view(&line.status, now) }
-    };
+    let view = |line: &TargetLine| TargetView { waiting: count(line.waiting.items), ..target_view(&line.status, now) };
     TargetsPage { frame, targets: targets.configured.iter().map(view).collect(), abandoned, test, trouble }
 }
 
