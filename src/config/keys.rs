@@ -150,5 +150,6 @@ pub fn reference() -> String {
         let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
         page.push_str(&format!("| `{}` | `{}` | {value} | {default} | {} |\n", key.name, key.env, key.help));
     }
+    page.push_str(&super::targets::reference());
     page
 }

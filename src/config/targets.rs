@@ -60,27 +60,58 @@ struct Common {
     allow_addresses: Vec<String>,
 }
 
-/// Names of the fields of [`Common`].
-const COMMON: &[&str] = &[
-    "name",
-    "kind",
-    "secret",
-    "route",
-    "rate_limit",
-    "rate_period_seconds",
-    "max_tries",
-    "retry_base_ms",
-    "retry_cap_seconds",
-    "timeout_seconds",
-    "concurrency",
-    "breaker_threshold",
-    "breaker_timeout_seconds",
-    "coalesce_seconds",
-    "fallback",
-    "fallback_after_seconds",
-    "allow_link_local",
-    "allow_addresses",
+/// A key that every target has, for the reference page.
+struct CommonKey {
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+}
+
+const fn key(name: &'static str, value: &'static str, default: &'static str, help: &'static str) -> CommonKey {
+    CommonKey { name, value, default, help }
+}
+
+/// The fields of [`Common`].
+#[rustfmt::skip]
+const COMMON: &[CommonKey] = &[
+    key("name", "1 to 40 lower-case letters, digits, `-`, `_`", "", "What the target is called everywhere, and its outbox on disk."),
+    key("kind", "a kind", "", "What kind of receiver it is; see TARGETS.md."),
+    key("secret", "a name", "", "The secret that proves who we are, by its name: `MUTTD_SECRET_<NAME>`, a systemd credential, or a line of [secrets] in secrets.toml. The same with `_next` behind it is tried when this one is refused."),
+    key("route", "a table", "everything", "Which alerts it takes; all members given must agree: `teams`, `handlings` (Page_and_ticket, ...), `hosts` (patterns with `*` and `?`), `severities` (numbers or names), `unhandled` (true: only alerts about unhandled events, false: none of them), `only_fallback` (true: only what a failing target leaves)."),
+    key("rate_limit", "0 to 1000000", "50", "Deliveries per rate_period_seconds; 0 for no limit."),
+    key("rate_period_seconds", "1 to 3600", "1", "Seconds over which rate_limit is counted."),
+    key("max_tries", "1 to 100", "5", "Tries before an alert becomes a dead letter; those of an outage do not count."),
+    key("retry_base_ms", "10 to 60000", "1000", "Milliseconds before the first retry; doubled for each further one, with jitter."),
+    key("retry_cap_seconds", "1 to 3600", "60", "Longest wait between two tries."),
+    key("timeout_seconds", "1 to 300", "10", "Seconds a delivery may take."),
+    key("concurrency", "1 to 256", "8", "Deliveries under way at once, for kinds that send each alert alone."),
+    key("breaker_threshold", "1 to 10000", "circuit_breaker_threshold", "Failures in a row after which the target is left alone."),
+    key("breaker_timeout_seconds", "1 to 86400", "circuit_breaker_timeout", "Seconds it is left alone before one alert is tried."),
+    key("coalesce_seconds", "0 to 3600", "0", "At most one message in so many seconds, for kinds that put several alerts into one."),
+    key("fallback", "a target's name", "", "Takes over the alerts of this target while it fails."),
+    key("fallback_after_seconds", "1 to 86400", "300", "Seconds of failures before that."),
+    key("allow_link_local", "true, false", "false", "Link-local addresses may be spoken to."),
+    key("allow_addresses", "list of addresses", "", "Addresses that may be spoken to whatever they are."),
 ];
+
+/// The section of the reference page, as Markdown.
+pub fn reference() -> String {
+    let mut section = String::from(
+        "\n## [[targets]]\n\nWhere alerts go; as many as there are such tables. Without any there is one target, `moogsoft`, made of \
+         `[moog]` and the `moog_*` keys; with `webhook_url` set it is there beside them. An alert that no target's route takes \
+         goes to `moogsoft`, or to the first target. Options of a target change with `SIGHUP`; targets are added and removed \
+         with a restart. Further keys are options of the kind: see `TARGETS.md`.\n\n\
+         ```toml\n[[targets]]\nname = \"chat\"\nkind = \"moogsoft\"\nurl = \"https://moog.example.net/events/webhook_noc\"\n\
+         secret = \"noc\"\n\n[targets.route]\nteams = [\"NETO\"]\nseverities = [0, 1, 2, 3]\n```\n\n\
+         | key | value | default | meaning |\n|---|---|---|---|\n",
+    );
+    for key in COMMON {
+        let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
+        section.push_str(&format!("| `{}` | {} | {default} | {} |\n", key.name, key.value, key.help));
+    }
+    section
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -174,7 +205,7 @@ fn agent_location(configured: String) -> String {
 
 fn target(table: &toml::Table, legacy: &Settings, secrets: &NamedSecrets) -> Result<(TargetConfig, Route), String> {
     let (common, options): (toml::Table, toml::Table) =
-        table.clone().into_iter().partition(|(key, _)| COMMON.contains(&key.as_str()));
+        table.clone().into_iter().partition(|(name, _)| COMMON.iter().any(|key| key.name == name));
     let common: Common = from_table(common)?;
     let name = TargetName::new(&common.name).map_err(|error| format!("`name`: {error}"))?;
     let kind = TargetKind::find(&common.kind)
@@ -315,4 +346,98 @@ fn check_fallbacks(targets: &[TargetConfig]) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Targets, ConfigError> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("it can be written");
+        let values = Values::read(Some(file.path()), |_| None)?;
+        let kept = BTreeMap::from([("noc".to_owned(), "k3y".to_owned()), ("noc_next".to_owned(), "n3xt".to_owned())]);
+        read(&values, &NamedSecrets::new(kept, |name| (name == "MUTTD_SECRET_IN_ENV").then(|| "env".to_owned())))
+    }
+
+    fn target(name: &str, more: &str) -> String {
+        format!("[[targets]]\nname = \"{name}\"\nkind = \"moogsoft\"\nurl = \"http://192.0.2.1/x\"\n{more}\n")
+    }
+
+    fn names(targets: &Targets) -> Vec<&str> {
+        targets.targets.iter().map(|target| target.name.as_str()).collect()
+    }
+
+    #[test]
+    fn without_targets_there_is_moogsoft_as_ever() {
+        let targets = read_text("[moog]\napi_key = \"a\"\napi_key_next = \"b\"").expect("valid");
+        assert_eq!((names(&targets), targets.default.as_str()), (vec!["moogsoft"], "moogsoft"));
+        assert_eq!(targets.targets[0].secret.as_ref().map(|pair| pair.keys().count()), Some(2));
+        assert_eq!(targets.routes.values().collect::<Vec<_>>(), [&Route::default()]);
+    }
+
+    #[test]
+    fn targets_stand_beside_a_configured_webhook_and_replace_an_empty_one() {
+        let with =
+            read_text(&format!("[moog]\nwebhook_url = \"http://192.0.2.1/\"\n{}", target("chat", ""))).expect("valid");
+        assert_eq!((names(&with), with.default.as_str()), (vec!["moogsoft", "chat"], "moogsoft"));
+        let without = read_text(&format!("{}{}", target("chat", ""), target("mail", ""))).expect("valid");
+        assert_eq!((names(&without), without.default.as_str()), (vec!["chat", "mail"], "chat"));
+        let own = read_text(&format!("{}{}", target("chat", ""), target("moogsoft", ""))).expect("valid");
+        assert_eq!((names(&own), own.default.as_str()), (vec!["chat", "moogsoft"], "moogsoft"));
+    }
+
+    #[test]
+    fn what_every_target_has_is_read() {
+        let text = target(
+            "chat",
+            "secret = \"noc\"\nrate_limit = 0\nmax_tries = 7\nbreaker_threshold = 9\ncoalesce_seconds = 30\n\
+             allow_addresses = [\"169.254.1.1\"]\n[targets.route]\nteams = [\"NETO\"]\nhandlings = [\"page_only\"]\n\
+             hosts = [\"core-*\"]\nseverities = [0, \"error\"]\nunhandled = false",
+        );
+        let targets = read_text(&format!("[dynamic]\ncircuit_breaker_timeout = 77\n{text}")).expect("valid");
+        let chat = &targets.targets[0];
+        let settings = &chat.settings;
+        assert_eq!((settings.rate_limit, settings.max_tries, settings.breaker_threshold), (None, 7, 9));
+        assert_eq!((settings.coalesce.as_secs(), settings.breaker_timeout.as_secs()), (30, 77));
+        assert_eq!(chat.secret.as_ref().map(|pair| pair.keys().count()), Some(2));
+        assert_eq!(chat.guard.allow_addresses.len(), 1);
+        let route = &targets.routes[&chat.name];
+        assert_eq!(route.handlings, Some(vec![Handling::PageOnly]));
+        assert_eq!(route.severities.as_ref().map(Vec::len), Some(2));
+        assert_eq!(route.unhandled, Some(false));
+        assert!(!format!("{targets:?}").contains("k3y"));
+        assert!(read_text(&target("chat", "secret = \"in-env\"")).is_ok(), "the environment is asked");
+    }
+
+    #[test]
+    fn faults_name_the_target_the_key_and_what_it_may_be() {
+        let check = |text: &str, expected: &[&str]| {
+            let error = read_text(text).expect_err("a fault").to_string();
+            for part in expected {
+                assert!(error.contains(part), "{error:?} should contain {part:?}");
+            }
+            assert!(!error.contains("k3y"), "{error}");
+        };
+        check(&target("chat", "urll = \"x\""), &["target `chat`", "unknown field `urll`", "moogsoft"]);
+        check(&target("chat", "max_tries = 0"), &["`max_tries` is 0", "from 1 to 100"]);
+        check(&target("chat", "max_tries = \"many\""), &["target `chat`", "invalid type"]);
+        check(&target("chat", "secret = \"nope\""), &["`nope` is not set", "MUTTD_SECRET_NOPE", "secrets.toml"]);
+        check(&target("chat", "fallback = \"mail\""), &["`fallback` names `mail`"]);
+        check(&target("chat", "fallback = \"chat\""), &["leads back to itself"]);
+        let ring = format!("{}{}", target("a", "fallback = \"b\""), target("b", "fallback = \"a\""));
+        check(&ring, &["leads back to itself"]);
+        check(&target("chat", "allow_addresses = [\"x\"]"), &["allow_addresses", "IP addresses"]);
+        check(&target("chat", "[targets.route]\nteam = [\"a\"]"), &["unknown field `team`"]);
+        check(&target("chat", "[targets.route]\nteams = []"), &["`teams` in `route` is empty"]);
+        check(&target("chat", "[targets.route]\nseverities = [9]"), &["severities", "0 to 7"]);
+        check(&target("chat", "[targets.route]\nhandlings = [\"Ignore\"]"), &["Ignore", "Page_only"]);
+        check(&target("Chat", ""), &["target `Chat`", "lower-case"]);
+        check(&format!("{}{}", target("chat", ""), target("chat", "")), &["another target of this name"]);
+        check("[[targets]]\nname = \"a\"\nkind = \"pigeon\"", &["`kind` is `pigeon`", "moogsoft"]);
+        check("[[targets]]\nkind = \"moogsoft\"", &["[[targets]] number 1", "`name`"]);
+        check("[targets]\nname = \"a\"", &["[[targets]]"]);
+        let twice = format!("[moog]\nwebhook_url = \"http://192.0.2.1/\"\n{}", target("moogsoft", ""));
+        check(&twice, &["`moogsoft` is defined by `webhook_url`"]);
+    }
 }

@@ -18,6 +18,9 @@ use crate::telemetry::metrics::{FORWARD_LATENCY, FORWARD_SECRET};
 /// one, so that an alert which spoils every trial does not keep the others waiting.
 const BEHIND_OTHERS: Duration = Duration::from_secs(1);
 
+/// But not for much longer than that when the breaker waits for hours: it may be reset by hand.
+const LONGEST_BEHIND: Duration = Duration::from_secs(300);
+
 /// Alerts that are sent together.
 struct Load {
     seqs: Vec<Seq>,
@@ -78,8 +81,9 @@ impl Desk {
         match ended {
             Ended::Answered(Ok(receipt)) => self.delivered(load, &receipt.answer).await,
             Ended::Answered(Err(DeliveryError::Retry { reason: FailureReason::RateLimited, answer, after })) => {
-                let pause = self.hold(after, |holds| retry::pause(holds, None, settings, retry::dice()));
-                self.waits(load, FailureReason::RateLimited, &answer, pause).await;
+                self.hold(after, |holds| retry::pause(holds, None, settings, retry::dice()));
+                // Due at once, but the target is not spoken to: whoever ends the hold frees these too.
+                self.waits(load, FailureReason::RateLimited, &answer, Duration::ZERO).await;
             }
             Ended::Answered(Err(DeliveryError::Retry { reason, answer, after })) => {
                 let certain = reason == FailureReason::Forbidden;
@@ -156,7 +160,10 @@ impl Desk {
             }
             // A fallback takes what waits, so what waits is due at once; otherwise others come first.
             Blame::Target if settings.fallback.is_some() => self.waits(load, reason, answer, Duration::ZERO).await,
-            Blame::Target => self.waits(load, reason, answer, settings.breaker_timeout + BEHIND_OTHERS).await,
+            Blame::Target => {
+                let pause = settings.breaker_timeout.min(LONGEST_BEHIND) + BEHIND_OTHERS;
+                self.waits(load, reason, answer, pause).await;
+            }
         }
     }
 

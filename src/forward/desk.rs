@@ -162,8 +162,8 @@ impl Desk {
         strikes
     }
 
-    /// The target asks for patience: nothing is sent until then. Answers for how long.
-    pub(super) fn hold(&self, after: Option<Duration>, pause: impl FnOnce(u32) -> Duration) -> Duration {
+    /// The target asks for patience: nothing is sent until then.
+    pub(super) fn hold(&self, after: Option<Duration>, pause: impl FnOnce(u32) -> Duration) {
         let now = Instant::now();
         let mut state = self.state.lock();
         state.holds = state.holds.saturating_add(1);
@@ -179,7 +179,6 @@ impl Desk {
         }
         let left = until.saturating_duration_since(now);
         self.parts.board.held(Some(self.parts.clock.now().plus(left)));
-        left
     }
 
     /// The configuration changed: what was wrong may be right now.
