@@ -209,7 +209,8 @@ impl Admin {
         let seed = getrandom::u64().map_err(|error| AdminError::Unavailable(error.to_string()))?;
         let mut event = Event::new(EventIds::new(seed).next(now), now, source);
         event.hostname = "muttd".into();
-        event.message = format!("Test of this delivery target by {}; nothing is wrong.", actor.name).into();
+        let message = format!("Test of this delivery target by {}; nothing is wrong.", actor.name);
+        event.message = message.as_str().into();
         event.severity = Severity::new(6);
         event.correlation_id = Some(actor.correlation_id.as_str().into());
         let team = Team::new("NETO").map_err(|error| AdminError::Unavailable(error.to_string()))?;

@@ -2,6 +2,7 @@
 //!
 //! Each command is a file of its own with its arguments and a `run`; this one only lists them.
 
+pub mod api;
 pub mod bench;
 pub mod demo;
 pub mod mock_moog;
@@ -9,6 +10,7 @@ pub mod samples;
 pub mod send;
 pub mod serve;
 pub mod setup_link;
+pub mod targets;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,8 @@ enum Command {
     Send(send::SendArgs),
     /// Measure this build on this machine: events per second, CPU, memory and disk.
     Bench(bench::BenchArgs),
+    /// Show, test and reset the delivery targets of a running appliance.
+    Targets(targets::TargetsArgs),
     /// Make a one-time link for setting the password of `admin`, when nobody knows it.
     SetupLink(setup_link::SetupLinkArgs),
     /// Print the configuration reference (docs/CONFIG.md).
@@ -81,6 +85,7 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::MockMoog(args) => mock_moog::run(args).await,
             Command::Send(args) => send::run(args).await,
             Command::Bench(args) => bench::run(args).await,
+            Command::Targets(args) => targets::run(args).await,
             Command::SetupLink(args) => setup_link::run(args).await,
             Command::ConfigReference | Command::MetricsReference | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use chrono::FixedOffset;
 
-pub use secrets::SECRETS_FILE;
+pub use secrets::{SECRETS_FILE, kept_admin_key};
 pub use targets::Targets;
 pub use values::ConfigError;
 use values::Values;

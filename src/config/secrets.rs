@@ -43,6 +43,14 @@ pub fn load_or_create(data_dir: &Path) -> Result<KeptSecrets, ConfigError> {
     }
 }
 
+/// The admin key that was made at the first start, if there is one; makes nothing.
+pub fn kept_admin_key(data_dir: &Path) -> Result<Option<String>, ConfigError> {
+    let path = data_dir.join(SECRETS_FILE);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| ConfigError(format!("cannot read `{}`: {error}", path.display())))?;
+    Ok(Some(parse(&path, &text)?.admin_api_key).filter(|key| !key.is_empty()))
+}
+
 fn parse(path: &Path, text: &str) -> Result<KeptSecrets, ConfigError> {
     let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode()).unwrap_or(0);
     if mode & 0o077 != 0 {
@@ -95,13 +103,16 @@ const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// Larger files are no keys.
 const MAX_SECRET: u64 = 64 << 10;
 
+/// How the environment is asked.
+type Variable<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// Keys for targets, found by the name that the configuration gives them: the environment variable
 /// `MUTTD_SECRET_<NAME>`, then a systemd credential of that name, then `[secrets]` in `secrets.toml`. With `_next` behind
 /// the name it is the key that is tried when the first is refused.
 #[derive(Default)]
 pub struct NamedSecrets<'a> {
     kept: BTreeMap<String, String>,
-    variable: Option<Box<dyn Fn(&str) -> Option<String> + 'a>>,
+    variable: Option<Box<Variable<'a>>>,
 }
 
 impl<'a> NamedSecrets<'a> {

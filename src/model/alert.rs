@@ -83,3 +83,27 @@ pub struct DeliveryNote {
     /// The receiver's answer: status and the start of the body, or the connection error.
     pub answer: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EventIds, Protocol, Source};
+
+    #[test]
+    fn repeats_have_one_key_whatever_their_time_and_count() {
+        let ids = EventIds::new(1);
+        let alert = |second: i64, cause: Cause| {
+            let now = Timestamp::from_millis(second * 1_000);
+            let source = Source { protocol: Protocol::SyslogUdp, peer: [192, 0, 2, 1].into() };
+            let mut event = Event::new(ids.next(now), now, source);
+            event.hostname = "sw1".into();
+            event.message = format!("fan 3 failed at {second}").as_str().into();
+            let team = Team::new("NETO").expect("a team");
+            Alert { event, cause, environment: Environment::Prod, handling: Handling::PageOnly, team }
+        };
+        let unmatched = |count| Cause::Unmatched { signature: "fan # failed at #".into(), count, window_seconds: 60 };
+        assert_eq!(alert(1, Cause::Rule(RuleId(7))).key(), alert(2, Cause::Rule(RuleId(7))).key());
+        assert_ne!(alert(1, Cause::Rule(RuleId(7))).key(), alert(1, Cause::Rule(RuleId(8))).key());
+        assert_eq!(alert(1, unmatched(100)).key(), alert(2, unmatched(200)).key());
+    }
+}

@@ -22,6 +22,7 @@ mod queue_contract;
 mod queue_model;
 mod real_clients;
 mod reload;
+mod routing;
 mod stop_and_ports;
 mod store_contract;
 mod unhandled;
