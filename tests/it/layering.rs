@@ -33,6 +33,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/sqlite/"]),
     ("governor", &["ingest/gate.rs", "forward/limit.rs"]),
     ("reqwest", &["forward/", "cli/"]),
+    ("minijinja", &["forward/targets/template.rs"]),
+    ("ring", &["forward/targets/webhook.rs"]),
     ("rustls", &["tls.rs", "net/", "forward/", "app"]),
     ("axum", &["web/", "ingest/http", "net/http", "net/api_version", "cli/mock_moog", "app"]),
     ("askama", &["web/"]),

@@ -1,9 +1,39 @@
 //! Every kind of target, one file each. A new kind is a file and a line in [`KINDS`].
 
+mod alertmanager;
+mod discord;
+mod gotify;
 mod moogsoft;
+mod moogsoft_cloud;
+mod ntfy;
+mod pagerduty;
+mod posting;
+mod servicenow;
+mod slack;
+mod splunk_hec;
+mod teams;
+mod template;
+mod text;
+mod webhook;
 
 use super::TargetKind;
 
 /// The kinds there are, as `kind` names them in the configuration.
-pub const KINDS: &[TargetKind] =
-    &[TargetKind::of::<moogsoft::Options>("moogsoft", "Moogsoft on-premises, webhook LAM")];
+pub const KINDS: &[TargetKind] = &[
+    TargetKind::of::<moogsoft::Options>("moogsoft", "Moogsoft on-premises, webhook LAM"),
+    TargetKind::of::<moogsoft_cloud::Options>("moogsoft_cloud", "Moogsoft Cloud, Dell APEX AIOps"),
+    TargetKind::of::<webhook::Options>("webhook", "Any HTTP receiver, by a template"),
+    TargetKind::of::<slack::SlackOptions>("slack", "Slack, incoming webhook"),
+    TargetKind::of::<slack::MattermostOptions>("mattermost", "Mattermost, incoming webhook"),
+    TargetKind::of::<teams::Options>("teams", "Microsoft Teams, workflow"),
+    TargetKind::of::<discord::Options>("discord", "Discord, webhook"),
+    TargetKind::of::<pagerduty::Options>("pagerduty", "PagerDuty, Events API v2"),
+    TargetKind::of::<alertmanager::Options>("alertmanager", "Prometheus Alertmanager, API v2"),
+    TargetKind::of::<ntfy::Options>("ntfy", "ntfy, topic"),
+    TargetKind::of::<gotify::Options>("gotify", "Gotify, application"),
+    TargetKind::of::<servicenow::Options>("servicenow", "ServiceNow Event Management"),
+    TargetKind::of::<splunk_hec::Options>("splunk_hec", "Splunk, HTTP Event Collector"),
+];
+
+#[cfg(test)]
+mod fixtures;

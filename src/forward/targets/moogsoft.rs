@@ -1,4 +1,5 @@
-//! Moogsoft: one alert is one POST of one JSON object to a webhook, with `Authorization: Bearer`.
+//! Moogsoft: one alert is one POST of one JSON object to a webhook, with `Authorization: Bearer`,
+//! or with HTTP Basic where `user` is set.
 //!
 //! Severity: Moogsoft counts upwards from 0 clear over 1 indeterminate, 2 warning, 3 minor, 4 major to 5 critical.
 //! Syslog's emergency, alert and critical become critical, error major, warning minor, notice warning, and
@@ -7,21 +8,32 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use reqwest::{Method, RequestBuilder, Url};
+use reqwest::RequestBuilder;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::forward::answer::{Answer, classify};
-use crate::forward::http::{Http, parse_url, public_address};
-use crate::forward::{DeliveryError, KindOptions, Receipt, Secret, Target, TargetParts};
-use crate::model::{Alert, Cause, Event, Severity, TargetName, alert_json};
+use super::posting::{self, Call, Format, Place, Probe, authorized};
+use super::text::kind_of;
+use crate::forward::http::parse_url;
+use crate::forward::{KindOptions, Target, TargetParts};
+use crate::model::{Alert, Severity, alert_json};
 
 /// What Moogsoft's warning is.
 const WARNING: u8 = 2;
 
+/// What stands around the event.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "snake_case")]
+enum Envelope {
+    /// Nothing: the event is the body. The webhook of versions 7 to 9.
+    #[default]
+    Object,
+    /// `{"events": [..]}`, as the webhook of 6.2 wants it.
+    Events,
+}
+
 /// What the configuration says of a Moogsoft webhook.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Options {
     /// Where alerts are posted; while it is empty they wait.
@@ -29,10 +41,19 @@ pub(super) struct Options {
     /// Where this appliance stands, for the receiver's `agent_location`.
     #[serde(default)]
     agent_location: String,
+    /// For HTTP Basic, with `secret` as the password; with `secret` alone it is a bearer token.
+    #[serde(default)]
+    user: String,
+    /// What stands around the event.
+    #[serde(default)]
+    envelope: Envelope,
 }
 
 impl KindOptions for Options {
     fn check(&self) -> Result<(), String> {
+        if self.user.contains(':') || self.user.chars().any(char::is_control) {
+            return Err("`user` must hold no colon and no control characters".to_owned());
+        }
         if self.url.trim().is_empty() {
             return Ok(());
         }
@@ -40,73 +61,32 @@ impl KindOptions for Options {
     }
 
     fn build(self, parts: TargetParts) -> Result<Arc<dyn Target>, String> {
-        Ok(Arc::new(Moogsoft {
-            name: parts.name,
-            http: parts.http,
-            address: public_address(&self.url),
-            url: parse_url(&self.url).ok(),
-            agent_location: self.agent_location,
-        }))
+        let place = if self.url.trim().is_empty() { Place::Unset } else { Place::new(&self.url, "")? };
+        Ok(posting::target(parts, place, Moogsoft(self)))
     }
 }
 
-/// A Moogsoft webhook.
-struct Moogsoft {
-    name: TargetName,
-    http: Http,
-    address: String,
-    /// `None` until it is configured.
-    url: Option<Url>,
-    agent_location: String,
-}
+struct Moogsoft(Options);
 
-impl Moogsoft {
-    async fn send(
-        &self,
-        method: Method,
-        key: Option<&Secret>,
-        with: impl FnOnce(RequestBuilder) -> RequestBuilder,
-    ) -> Result<Answer, DeliveryError> {
-        let url =
-            self.url.as_ref().ok_or_else(|| DeliveryError::retry(crate::forward::FailureReason::Internal, NO_URL))?;
-        let mut request = with(self.http.request(method, url));
-        if let Some(key) = key {
-            request = request.bearer_auth(key.reveal());
-        }
-        self.http.send(request).await
+impl Format for Moogsoft {
+    fn authorize(&self, request: RequestBuilder, key: &str) -> Result<RequestBuilder, String> {
+        Ok(authorized(request, &self.0.user, key))
+    }
+
+    fn fill(&self, request: RequestBuilder, call: &Call<'_>) -> Result<RequestBuilder, String> {
+        Ok(request.json(&body(call.alert, &self.0)))
+    }
+
+    fn probe(&self) -> Probe {
+        Probe::HeadWithKey
     }
 }
 
-const NO_URL: &str = "no URL configured";
-
-#[async_trait]
-impl Target for Moogsoft {
-    fn name(&self) -> &TargetName {
-        &self.name
-    }
-
-    fn address(&self) -> String {
-        self.address.clone()
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        if self.url.is_some() { Ok(()) } else { Err(NO_URL.to_owned()) }
-    }
-
-    async fn deliver(&self, alerts: &[Alert], key: Option<&Secret>) -> Result<Receipt, DeliveryError> {
-        let [alert] = alerts else { return Err(DeliveryError::refused("one alert is one request")) };
-        let body = payload(alert, &self.agent_location);
-        let answer = self.send(Method::POST, key, |request| request.json(&body)).await?;
-        classify(&answer).settle(&answer)
-    }
-
-    async fn probe(&self, key: Option<&Secret>) -> Result<(), DeliveryError> {
-        let answer = self.send(Method::HEAD, key, |request| request).await?;
-        match classify(&answer).settle(&answer) {
-            // A webhook that answers "not by HEAD" (405, 404) is there all the same.
-            Ok(_) | Err(DeliveryError::Refused { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+fn body(alert: &Alert, options: &Options) -> Value {
+    let event = payload(alert, &options.agent_location);
+    match options.envelope {
+        Envelope::Object => event,
+        Envelope::Events => json!({"events": [event]}),
     }
 }
 
@@ -122,26 +102,13 @@ fn payload(alert: &Alert, agent_location: &str) -> Value {
         "class": alert.team.as_str(),
         "agent": "muttd",
         "agent_location": agent_location,
-        "type": kind(alert),
+        "type": kind_of(alert),
         "severity": severity(event.severity),
         "description": event.message,
         // Seconds since the epoch, as text: the form that the vendor's examples have.
         "agent_time": event.event_time().as_seconds().to_string(),
         "custom_info": alert_json(alert),
     })
-}
-
-/// What kind of event it is: the most specific name the sender gave it.
-fn kind(alert: &Alert) -> String {
-    let event: &Event = &alert.event;
-    match (&alert.cause, &event.trap) {
-        (Cause::Unmatched { .. }, _) => "unhandled".to_owned(),
-        (_, Some(trap)) => trap.oid.to_string(),
-        _ => {
-            let name = event.msg_id.as_deref().or(event.app_name.as_deref());
-            name.unwrap_or(event.source.protocol.name()).to_owned()
-        }
-    }
 }
 
 fn severity(severity: Option<Severity>) -> u8 {
@@ -157,6 +124,7 @@ fn severity(severity: Option<Severity>) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures::{options, refused, sample};
     use super::*;
     use crate::forward::tests::alert;
 
@@ -193,5 +161,20 @@ mod tests {
         let alert = alert("link down");
         assert_eq!(payload(&alert, "")["external_id"], json!(alert.event.id.to_string()));
         assert_eq!(payload(&alert, "")["type"], "syslog_udp");
+    }
+    #[test]
+    fn an_envelope_stands_around_the_event_if_wanted() {
+        let wrapped: Options = options(json!({"url": "http://moog.example/x", "envelope": "events"})).expect("options");
+        let body = body(&sample(), &wrapped);
+        assert_eq!(body["events"][0]["signature"], "core-sw-1:rule:7");
+        assert_eq!(body.as_object().map(|members| members.len()), Some(1));
+    }
+
+    #[test]
+    fn wrong_options_are_named() {
+        refused::<Options>(json!({"url": "moogsoft"}), "`url`");
+        refused::<Options>(json!({"url": "", "user": "a:b"}), "`user`");
+        refused::<Options>(json!({"url": "", "envelope": "array"}), "array");
+        assert!(options::<Options>(json!({"url": ""})).is_ok(), "alerts wait until there is an address");
     }
 }
