@@ -35,6 +35,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["forward/", "cli/"]),
     ("minijinja", &["forward/targets/template.rs"]),
     ("ring", &["forward/targets/webhook.rs"]),
+    ("tokio_rustls", &["forward/targets/wire.rs"]),
     ("rustls", &["tls.rs", "net/", "forward/", "app"]),
     ("axum", &["web/", "ingest/http", "net/http", "net/api_version", "cli/mock_moog", "app"]),
     ("askama", &["web/"]),

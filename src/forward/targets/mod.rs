@@ -8,13 +8,16 @@ mod moogsoft_cloud;
 mod ntfy;
 mod pagerduty;
 mod posting;
+mod rfc5424;
 mod servicenow;
 mod slack;
 mod splunk_hec;
+mod syslog;
 mod teams;
 mod template;
 mod text;
 mod webhook;
+mod wire;
 
 use super::TargetKind;
 
@@ -23,6 +26,7 @@ pub const KINDS: &[TargetKind] = &[
     TargetKind::of::<moogsoft::Options>("moogsoft", "Moogsoft on-premises, webhook LAM"),
     TargetKind::of::<moogsoft_cloud::Options>("moogsoft_cloud", "Moogsoft Cloud, Dell APEX AIOps"),
     TargetKind::of::<webhook::Options>("webhook", "Any HTTP receiver, by a template"),
+    TargetKind::of::<syslog::Options>("syslog", "Syslog relay, RFC 5424 over TCP or TLS"),
     TargetKind::of::<slack::SlackOptions>("slack", "Slack, incoming webhook"),
     TargetKind::of::<slack::MattermostOptions>("mattermost", "Mattermost, incoming webhook"),
     TargetKind::of::<teams::Options>("teams", "Microsoft Teams, workflow"),
