@@ -33,6 +33,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/sqlite/"]),
     ("governor", &["ingest/gate.rs", "forward/limit.rs"]),
     ("reqwest", &["forward/", "cli/"]),
+    ("lettre", &["forward/targets/smtp", "forward/targets/mail.rs"]),
     ("minijinja", &["forward/targets/template.rs"]),
     ("ring", &["forward/targets/webhook.rs"]),
     ("tokio_rustls", &["forward/targets/wire.rs"]),

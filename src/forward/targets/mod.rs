@@ -3,6 +3,7 @@
 mod alertmanager;
 mod discord;
 mod gotify;
+mod mail;
 mod moogsoft;
 mod moogsoft_cloud;
 mod ntfy;
@@ -11,6 +12,7 @@ mod posting;
 mod rfc5424;
 mod servicenow;
 mod slack;
+mod smtp;
 mod splunk_hec;
 mod syslog;
 mod teams;
@@ -26,6 +28,7 @@ pub const KINDS: &[TargetKind] = &[
     TargetKind::of::<moogsoft::Options>("moogsoft", "Moogsoft on-premises, webhook LAM"),
     TargetKind::of::<moogsoft_cloud::Options>("moogsoft_cloud", "Moogsoft Cloud, Dell APEX AIOps"),
     TargetKind::of::<webhook::Options>("webhook", "Any HTTP receiver, by a template"),
+    TargetKind::of::<smtp::Options>("smtp", "E-mail"),
     TargetKind::of::<syslog::Options>("syslog", "Syslog relay, RFC 5424 over TCP or TLS"),
     TargetKind::of::<slack::SlackOptions>("slack", "Slack, incoming webhook"),
     TargetKind::of::<slack::MattermostOptions>("mattermost", "Mattermost, incoming webhook"),
