@@ -25,4 +25,5 @@ mod reload;
 mod routing;
 mod stop_and_ports;
 mod store_contract;
+mod target_formats;
 mod unhandled;

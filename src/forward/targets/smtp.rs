@@ -131,13 +131,10 @@ impl KindOptions for Options {
             Tls::None => (Security::Clear, 25),
         };
         let host = self.server.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let upgrade = match self.tls {
-            Tls::Starttls => Some(
-                TlsParameters::new(host.clone())
-                    .map_err(|error| format!("the system's certificate authorities cannot be used: {error}"))?,
-            ),
-            Tls::Implicit | Tls::None => None,
-        };
+        let upgrade = (self.tls == Tls::Starttls).then(|| {
+            TlsParameters::new(host.clone())
+                .map_err(|error| format!("the system's certificate authorities cannot be used: {error}"))
+        });
         let line =
             Line { host, port: self.port.unwrap_or(usual_port), security, guard: parts.guard, timeout: parts.timeout };
         let from = mailbox("from", &self.from)?;
@@ -146,7 +143,7 @@ impl KindOptions for Options {
         let target = parts.name.to_string();
         Ok(Arc::new(Smtp {
             name: parts.name,
-            lines: Lines::new(line, 0, Duration::ZERO)?,
+            lines: Lines::new(line, 0, Duration::ZERO),
             timeout: parts.timeout,
             upgrade,
             user: self.user,
@@ -177,7 +174,8 @@ struct Smtp {
     name: TargetName,
     lines: Lines,
     timeout: Duration,
-    upgrade: Option<TlsParameters>,
+    /// For STARTTLS: how to encrypt, or why that cannot be.
+    upgrade: Option<Result<TlsParameters, String>>,
     user: String,
     hello: ClientId,
     head: Letterhead,
@@ -191,6 +189,7 @@ impl Smtp {
         let opened = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello).await;
         let mut session = opened.map_err(|error| later(&error))?;
         if let Some(tls) = &self.upgrade {
+            let tls = tls.as_ref().map_err(|why| DeliveryError::retry(FailureReason::Internal, why))?;
             session.starttls(tls.clone(), &self.hello).await.map_err(|error| later(&error))?;
         }
         if !self.user.is_empty() {
@@ -246,6 +245,13 @@ impl Target for Smtp {
 
     fn most(&self) -> usize {
         MOST
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match &self.upgrade {
+            Some(Err(why)) => Err(why.clone()),
+            Some(Ok(_)) | None => self.lines.ready(),
+        }
     }
 
     async fn deliver(&self, alerts: &[Alert], key: Option<&Secret>) -> Result<Receipt, DeliveryError> {

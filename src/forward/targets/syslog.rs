@@ -116,7 +116,7 @@ impl KindOptions for Options {
             max_bytes: self.max_bytes,
             keep_original: self.form == Form::Original,
         };
-        Ok(Arc::new(Relay { name: parts.name, lines: Lines::new(line, KEPT, TRUSTED)?, shape }))
+        Ok(Arc::new(Relay { name: parts.name, lines: Lines::new(line, KEPT, TRUSTED), shape }))
     }
 }
 
@@ -147,6 +147,10 @@ impl Target for Relay {
 
     fn most(&self) -> usize {
         MOST
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.lines.ready()
     }
 
     async fn deliver(&self, alerts: &[Alert], _: Option<&Secret>) -> Result<Receipt, DeliveryError> {

@@ -54,20 +54,29 @@ struct Idle {
 /// The connections to one server.
 pub(super) struct Lines {
     line: Line,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// How to encrypt, or why that cannot be.
+    tls: Option<Result<(TlsConnector, ServerName<'static>), String>>,
     idle: Mutex<Vec<Idle>>,
     kept: usize,
     trusted: Duration,
 }
 
 impl Lines {
-    /// Keeps up to `kept` idle connections, each for as long as it is `trusted`; the error is for people.
-    pub(super) fn new(line: Line, kept: usize, trusted: Duration) -> Result<Self, String> {
+    /// Keeps up to `kept` idle connections, each for as long as it is `trusted`.
+    pub(super) fn new(line: Line, kept: usize, trusted: Duration) -> Self {
         let tls = match line.security {
             Security::Clear => None,
-            Security::Tls => Some(tls(&line.host)?),
+            Security::Tls => Some(tls(&line.host)),
         };
-        Ok(Self { line, tls, idle: Mutex::new(Vec::new()), kept, trusted })
+        Self { line, tls, idle: Mutex::new(Vec::new()), kept, trusted }
+    }
+
+    /// Whether a connection can be tried at all; if not, why, for people.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        match &self.tls {
+            Some(Err(why)) => Err(why.clone()),
+            Some(Ok(_)) | None => Ok(()),
+        }
     }
 
     /// Where it is, for people.
@@ -105,7 +114,11 @@ impl Lines {
         let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|error| broken(&error))?;
         // Alerts are small and each matters at once.
         stream.set_nodelay(true).map_err(|error| broken(&error))?;
-        let Some((connector, name)) = &self.tls else { return Ok(Box::new(stream)) };
+        let (connector, name) = match &self.tls {
+            None => return Ok(Box::new(stream)),
+            Some(Err(why)) => return Err(DeliveryError::retry(FailureReason::Internal, why)),
+            Some(Ok((connector, name))) => (connector, name),
+        };
         let stream = connector.connect(name.clone(), stream).await.map_err(|error| broken(&error))?;
         Ok(Box::new(stream))
     }
@@ -191,7 +204,7 @@ mod tests {
             guard: Guard::default(),
             timeout: Duration::from_secs(20),
         };
-        Lines::new(line, 4, trusted).expect("lines")
+        Lines::new(line, 4, trusted)
     }
 
     async fn listener() -> (TcpListener, u16) {
