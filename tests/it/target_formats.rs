@@ -5,7 +5,7 @@ mod recorder;
 
 use std::collections::BTreeMap;
 
-use muttd::forward::KINDS;
+use muttd::forward::{KINDS, TargetKind};
 use ring::hmac;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -205,6 +205,21 @@ fn every_kind_sends_what_its_page_says() {
     let log = server.log();
     for (secret, _) in &inboxes {
         assert!(!log.contains(secret.as_str()), "a secret was logged: {log}");
+    }
+}
+
+#[test]
+fn the_recipes_of_the_page_are_accepted() {
+    let page = page();
+    let recipes = page.split("A few recipes:\n\n```toml\n").nth(1).and_then(|rest| rest.split("\n```").next());
+    let recipes: Vec<&str> = recipes.expect("recipes").split("\n\n").collect();
+    assert_eq!(recipes.len(), 3);
+    let webhook = TargetKind::find("webhook").expect("a kind");
+    for recipe in recipes {
+        let table: Table = recipe.parse().expect("a recipe is TOML");
+        let Ok(Value::Object(options)) = serde_json::to_value(table) else { panic!("{recipe} is no table") };
+        let prepared = webhook.prepare(options).unwrap_or_else(|why| panic!("{recipe}: {why}"));
+        assert!(prepared.needs_secret, "{recipe}");
     }
 }
 

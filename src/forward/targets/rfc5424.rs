@@ -165,7 +165,7 @@ mod tests {
     fn nothing_that_was_sent_breaks_the_format() {
         let mut alert = another("a b\u{7f}ä", "two\r\nlines", 0);
         alert.event.facility = Some(23);
-        alert.event.app_name = Some("x".repeat(100).into());
+        alert.event.app_name = Some("x".repeat(100).as_str().into());
         alert.event.structured_data = vec![
             SdElement { id: "mutt@32473".into(), params: vec![("rule".into(), "0".into())] },
             SdElement { id: "a=b]\"c".into(), params: vec![("n m".into(), "q\"b]s\\".into())] },
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_message_keeps_its_bytes() {
         let mut alert = huge();
-        alert.event.correlation_id = Some("c".repeat(5_000).into());
+        alert.event.correlation_id = Some("c".repeat(5_000).as_str().into());
         alert.event.structured_data =
             vec![SdElement { id: "big".into(), params: vec![("v".into(), "x".repeat(5_000))] }];
         for max_bytes in [480, 1_024, 8_192] {
