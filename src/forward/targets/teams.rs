@@ -17,8 +17,8 @@ use crate::forward::answer::{Answer, Verdict, classify};
 use crate::forward::{FailureReason, KindOptions, Target, TargetParts};
 use crate::model::Alert;
 
-/// UTF-16 units of the body. A message may have 28 KB; a unit is at most 6 bytes of JSON (`\u0001`) and the frame
-/// needs less than 1 KB.
+/// UTF-16 units of the body. A message may have 28 KB; a unit is at most 3 bytes, since control characters, which JSON
+/// would blow up, are taken out before. The frame needs less than 1 KB.
 const BODY: usize = 4_000;
 /// UTF-16 units of a title and of the small print.
 const TITLE: usize = 250;
