@@ -3,9 +3,9 @@
 //! A datagram reaches `ingest::syslog::udp`; `ingest::syslog::parse` makes an `Event` of it; `ingest::gate` lets it
 //! in or sheds it; `ingest::intake` appends a batch to `queues.events`. `alerter::worker` leases the batch,
 //! `rules::Ruling::decide` makes a `Decision` of each event,
-//! `store::AuditLog::record` writes the rows, `alerter::route` appends an `Alert` to the outbox of its target, and
-//! only then are the events acked. `forward::worker` leases from its outbox, `forward::{limit, retry}` decide
-//! whether it may speak, `forward::moogsoft` posts. What cannot be delivered becomes a `DeadLetter`. Everything a
+//! `store::AuditLog::record` writes the rows, `alerter::route` appends an `Alert` to the outboxes of the targets whose
+//! routes take it, and only then are the events acked. `forward::worker` leases from its outbox,
+//! `forward::{breaker, limit, retry}` decide whether it may speak, a kind from `forward::targets` does. What cannot be delivered becomes a `DeadLetter`. Everything a
 //! person may do to this goes through `admin`, whether by page, API or command line.
 //!
 //! Four invariants hold everywhere:

@@ -45,7 +45,12 @@ pub(super) fn deal<'a>(
 /// The targets for what no route takes.
 fn default_outboxes<'a>(outboxes: &'a BTreeMap<TargetName, Queue<Alert>>, settings: &Settings) -> Vec<&'a TargetName> {
     let named: Vec<_> = outboxes.keys().filter(|name| settings.default_targets.contains(name)).collect();
-    if named.is_empty() { outboxes.keys().take(1).collect() } else { named }
+    if !named.is_empty() {
+        return named;
+    }
+    // Rather a target that is spoken to than what is left of one.
+    let routed = outboxes.keys().find(|name| settings.routes.contains_key(*name));
+    routed.or_else(|| outboxes.keys().next()).into_iter().collect()
 }
 
 /// The alert for an event that is to be forwarded.
@@ -102,6 +107,7 @@ fn cut(text: &mut Text, bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alerter::Route;
     use crate::alerter::fixtures::event;
 
     fn check(change: impl FnOnce(&mut Event), truncated: bool) {
@@ -122,5 +128,47 @@ mod tests {
         check(|event| event.fields = Some(long()), true);
         check(|event| event.app_name = Some(long()), true);
         check(|event| event.correlation_id = Some(long()), true);
+    }
+
+    fn judged(host: &str, message: &str) -> Alert {
+        Alert {
+            event: event(host, message),
+            cause: Cause::Rule(crate::model::RuleId(1)),
+            environment: crate::model::Environment::Prod,
+            handling: crate::model::Handling::PageOnly,
+            team: crate::model::Team::new("NETO").expect("a team"),
+        }
+    }
+
+    fn dealt(outboxes: &[&str], settings: &Settings) -> Vec<(String, Vec<String>)> {
+        let queue = |name: &str| Queue::of_singles(name, std::sync::Arc::new(crate::queue::MemoryBackend::new(name)));
+        let named = outboxes.iter().map(|name| (TargetName::new(name).expect("a name"), queue(name)));
+        let outboxes: BTreeMap<_, _> = named.collect();
+        let alerts = [judged("core-1", "a"), judged("edge-1", "b")];
+        let hosts = |alerts: Vec<Alert>| alerts.iter().map(|alert| alert.event.hostname.to_string()).collect();
+        deal(&outboxes, settings, &alerts)
+            .into_iter()
+            .map(|(name, _, share)| (name.to_string(), hosts(share)))
+            .collect()
+    }
+
+    #[test]
+    fn what_no_route_takes_goes_to_the_default_and_never_nowhere() {
+        let name = |name: &str| TargetName::new(name).expect("a name");
+        let core = Route { hosts: Some(vec!["core-*".into()]), ..Route::default() };
+        let fallback = Route { only_fallback: true, ..Route::default() };
+        let routes = BTreeMap::from([(name("page"), core), (name("spare"), fallback)]);
+        let settings = Settings { routes, default_targets: vec![name("mail")], ..Settings::default() };
+        let check = |outboxes: &[&str], expected: &[(&str, &[&str])]| {
+            let expected: Vec<(String, Vec<String>)> = expected
+                .iter()
+                .map(|(name, hosts)| ((*name).to_owned(), hosts.iter().map(|host| (*host).to_owned()).collect()))
+                .collect();
+            assert_eq!(dealt(outboxes, &settings), expected);
+        };
+        check(&["mail", "page", "spare"], &[("mail", &["edge-1"]), ("page", &["core-1"])]);
+        check(&["gone", "page"], &[("page", &["core-1", "edge-1"])]);
+        check(&["gone"], &[("gone", &["core-1", "edge-1"])]);
+        check(&[], &[]);
     }
 }

@@ -1,16 +1,20 @@
 //! From the outboxes to the receivers: one task for each target.
 //!
-//! The way of one alert: it is leased from its target's outbox, waits for its turn under the rate limit, and is handed
-//! to the [`Target`], several at once. What the target answers decides:
+//! The way of one alert: it is leased from its target's outbox, once breaker and rate limit admit it, and handed to the
+//! [`Target`], several at once. What the target answers decides:
 //!
 //! * taken (2xx): the alert is acked, and the answer noted in the event's story;
-//! * not now (429, 5xx, 408, time-outs, connection errors): it is released with a delay and comes again, up to
-//!   `max_tries` times. Nobody waits for it meanwhile: the worker holds no sleeping alert;
-//! * refused (any other answer), or tried too often: it goes to `dlq.forwarder` with the answer, then it is acked.
+//! * not now (5xx, 408, time-outs, connection errors): it is released with a delay and comes again. Nobody waits for it
+//!   meanwhile: the worker holds no sleeping alert. If it fails `max_tries` times while the target takes others, it is
+//!   given up; what fails because the target is down is not counted ([`strikes`]), and the target is left alone
+//!   ([`breaker`]);
+//! * too many (429): nothing is sent to the target until the time it named;
+//! * the key is refused (401, 403): the other key is tried at once; without one that works the target is left alone;
+//! * refused (any other answer), or given up: it goes to `dlq.forwarder` with the answer, then it is acked.
 //!
-//! Nothing is acked before the receiver or the dead letter queue has it, so a crash at any moment sends an alert twice
-//! at most; receivers tell by `signature` and by the event's id in `custom_info`. Targets are dumb: limit, tries and
-//! accounting are the worker's. The place of a circuit breaker is in `worker`, before the lease.
+//! Nothing is acked before the receiver, the outbox of a [`fallback`] or the dead letter queue has it, so a crash at any
+//! moment sends an alert twice at most; receivers tell by the alert's key and the event's id. Targets are dumb: a kind
+//! makes a request and gives a verdict; breaker, limit, tries, keys and accounting are the forwarder's, once for all.
 
 mod answer;
 mod breaker;

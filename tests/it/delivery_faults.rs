@@ -4,12 +4,12 @@
 //! Each test sends 200 alerts to each of its targets; with `MUTTD_FAULT_ALERTS=10000` as many as you like. The seed is
 //! fixed (`MUTTD_FAULT_SEED` changes it), so that a failed run can be repeated.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Faulty, Mode, Random, Receiver, Server, eventually, holds_for};
+use crate::support::{Faulty, Mode, PATIENCE, Random, Server, eventually, holds_for};
 
 /// Alerts in one post to the ingest API.
 const BATCH: usize = 100;
@@ -24,7 +24,7 @@ fn number(variable: &str, default: usize) -> usize {
 
 /// A server with two targets that are well and one that may be told anything.
 struct House {
-    steady: [Receiver; 2],
+    steady: [Faulty; 2],
     faulty: Faulty,
     folder: TempDir,
     server: Server,
@@ -32,7 +32,7 @@ struct House {
 
 impl House {
     fn start(mode: Mode, url: impl FnOnce(&Faulty, &TempDir) -> String) -> Self {
-        let steady = [Receiver::start(), Receiver::start()];
+        let steady = [Faulty::start(Mode::Well), Faulty::start(Mode::Well)];
         let faulty = Faulty::start(mode);
         let folder = TempDir::new().expect("a temporary directory");
         std::fs::create_dir(folder.path().join("data")).expect("a directory");
@@ -66,7 +66,7 @@ impl House {
     /// The others have everything while the fault lasts.
     fn others_have(&self, all: usize) {
         for receiver in &self.steady {
-            eventually("a target that is well has every alert", || (taken(receiver) == all).then_some(()));
+            within("a target that is well has every alert", all, || receiver.taken() == all);
         }
         let status = |name: &str| self.target(name)["breaker"]["state"].clone();
         assert_eq!((status("steady-0"), status("steady-1")), (json!("closed"), json!("closed")));
@@ -92,7 +92,7 @@ impl House {
 
     /// Everything arrives in the end, and nothing is a dead letter.
     fn all_arrive(&self, all: usize) {
-        eventually("every alert arrives after the fault", || (self.faulty.taken() == all).then_some(()));
+        within("every alert arrives after the fault", all, || self.faulty.taken() == all);
         eventually("its outbox is empty", || (self.server.metrics().depth("alert.faulty") == 0).then_some(()));
         assert_eq!(self.dead(), 0, "nobody refused anything");
         let target = self.target("faulty");
@@ -109,7 +109,7 @@ impl House {
 }
 
 /// Times that a test can wait for; the server's own are the same, only longer.
-fn configure(folder: &TempDir, steady: &[Receiver; 2], url: &str) {
+fn configure(folder: &TempDir, steady: &[Faulty; 2], url: &str) {
     let target = |name: &str, url: &str| {
         format!(
             "[[targets]]\nname = \"{name}\"\nkind = \"moogsoft\"\nurl = \"{url}\"\nsecret = \"faulty\"\nrate_limit = 0\n\
@@ -125,12 +125,14 @@ fn configure(folder: &TempDir, steady: &[Receiver; 2], url: &str) {
     std::fs::write(folder.path().join("data/muttd.toml"), text).expect("muttd.toml is written");
 }
 
-/// Different alerts that a receiver took.
-fn taken(receiver: &Receiver) -> usize {
-    let posts = receiver.posts();
-    let ids: std::collections::BTreeSet<String> =
-        posts.iter().map(|post| post.json["custom_info"]["id"].to_string()).collect();
-    ids.len()
+/// Waits as [`eventually`] does, and longer the more alerts there are.
+fn within(what: &str, alerts: usize, look: impl Fn() -> bool) {
+    let patience = PATIENCE + Duration::from_millis(50) * u32::try_from(alerts).unwrap_or(u32::MAX);
+    let end = Instant::now() + patience;
+    while !look() {
+        assert!(Instant::now() < end, "within {} s this did not happen: {what}", patience.as_secs());
+        std::thread::park_timeout(Duration::from_millis(25));
+    }
 }
 
 /// A fault that lasts while everything is sent, opens the breaker, is told, and ends.
@@ -203,7 +205,7 @@ fn a_target_that_redirects() {
     let house = House::start(mode, |faulty, _| faulty.url());
     let all = house.send();
     house.others_have(all);
-    eventually("every alert is a dead letter", || (house.dead() == all).then_some(()));
+    within("every alert is a dead letter", all, || house.dead() == all);
     assert_eq!(house.faulty.taken(), 0);
     let letters = house.server.api_get("/api/v2/dead-letters?limit=5").to_string();
     assert!(letters.contains("302 Found") && letters.contains("redirects are not followed"), "{letters}");
@@ -247,7 +249,7 @@ fn what_waits_for_a_target_that_was_removed_is_moved_to_another() {
     let all = house.send();
     house.others_have(all);
     let House { steady, folder, mut server, .. } = house;
-    let before = taken(&steady[0]);
+    let before = steady[0].requests();
     let text = std::fs::read_to_string(folder.path().join("data/muttd.toml")).expect("readable");
     let kept: Vec<&str> = text.split("[[targets]]").filter(|target| !target.contains("\"faulty\"\nkind")).collect();
     std::fs::write(folder.path().join("data/muttd.toml"), kept.join("[[targets]]")).expect("writable");
@@ -260,7 +262,7 @@ fn what_waits_for_a_target_that_was_removed_is_moved_to_another() {
     );
     let moved = server.api_post("/api/v2/outboxes/faulty/move", &json!({"to": "steady-0", "reason": "it is gone"}));
     assert_eq!(moved.must_be(200).json()["moved"], json!(all));
-    eventually("they arrive there", || (steady[0].posts().len() >= before + all).then_some(()));
+    within("they arrive there", all, || steady[0].requests() >= before + all as u64);
     assert_eq!(server.api_get("/api/v2/targets")["abandoned"], json!([]));
     let changes = server.api_get("/api/v2/config-audit?table_name=outboxes").to_string();
     assert!(changes.contains("it is gone"), "{changes}");
