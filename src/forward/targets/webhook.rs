@@ -401,14 +401,10 @@ fn made_up() -> Result<[Alert; 3], String> {
     syslog.event.severity = Severity::new(3);
     syslog.event.app_name = Some("app".into());
     let mut trap = alert(Protocol::SnmpTrap, Cause::Rule(RuleId(1)));
-    trap.event.trap = Some(Trap {
-        oid: "1.3.6.1.6.3.1.1.5.3".parse().map_err(|error| format!("{error}"))?,
-        varbinds: Vec::new(),
-        agent: None,
-        uptime: None,
-        version: "2c".into(),
-        inform: false,
-    });
+    let oid = "1.3.6.1.6.3.1.1.5.3".parse().map_err(|error| format!("{error}"))?;
+    let version = "2c".to_owned();
+    trap.event.trap =
+        Some(Box::new(Trap { oid, varbinds: Vec::new(), agent: None, uptime: None, version, inform: false }));
     let cause = Cause::Unmatched { signature: "a <*>".to_owned(), count: 100, window_seconds: 86_400 };
     Ok([syslog, trap, alert(Protocol::Internal, cause)])
 }
