@@ -88,8 +88,8 @@ fn normalise(text: &str, out: &mut String) {
     out.push_str(&text[pending..]);
 }
 
-/// Bytes that are looked at together; compilers turn the loop over them into a few instructions.
-const BLOCK: usize = 32;
+/// Bytes that are looked at together: a vector register of any machine, so that the loop becomes a few instructions.
+const BLOCK: usize = 16;
 
 /// From a blank on, moves over words that stay as they are: those without digits and colons, each after one blank. Ends
 /// at the blank before the first other word, or at the end. Most of a message is passed over here, ten times as fast as
@@ -99,11 +99,8 @@ fn skip_plain_words(bytes: &[u8], from: usize) -> usize {
     let telling = loop {
         let block = bytes.get(at..).and_then(<[u8]>::first_chunk::<{ BLOCK + 1 }>);
         let Some(block) = block else { break telling_byte(bytes, at) };
-        let mut found = false;
-        for index in 0..BLOCK {
-            found |= is_telling(block[index], block[index + 1]);
-        }
-        if found {
+        let found = (0..BLOCK).fold(0, |found, at| found | u8::from(is_telling(block[at], block[at + 1])));
+        if found != 0 {
             break telling_byte(bytes, at);
         }
         at += BLOCK;
@@ -119,7 +116,8 @@ fn telling_byte(bytes: &[u8], from: usize) -> Option<usize> {
 
 /// Whether a byte before `next` may make a word or a gap one that changes.
 const fn is_telling(byte: u8, next: u8) -> bool {
-    byte.wrapping_sub(b'0') < 10 || byte < b' ' || byte == 0x7f || byte == b':' || (byte == b' ' && next <= b' ')
+    // No `||`: a branch for each byte would keep the loop from being turned into vector instructions.
+    (byte.wrapping_sub(b'0') < 10) | (byte < b' ') | (byte == 0x7f) | (byte == b':') | ((byte == b' ') & (next <= b' '))
 }
 
 /// Kinds of bytes.

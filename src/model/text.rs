@@ -28,19 +28,23 @@ impl Text {
 
     /// A piece of this text, shared. `part` should be borrowed from it; anything else is copied.
     pub fn part(&self, part: &str) -> Self {
-        self.part_of_copy(self, part)
+        // At the same address there is the same text.
+        self.counterpart(self, part).unwrap_or_else(|| Self::from(part))
     }
 
     /// The piece of this text that `part` is of `original`, of which this text is a copy; anything else is copied.
     pub fn part_of_copy(&self, original: &str, part: &str) -> Self {
+        // Nothing but the content proves that it is a copy.
+        self.counterpart(original, part).filter(|own| **own == *part).unwrap_or_else(|| Self::from(part))
+    }
+
+    /// The piece of this text at the place that `part` has in `original`; positions that lie outside are a stranger's.
+    fn counterpart(&self, original: &str, part: &str) -> Option<Self> {
         if part.is_empty() {
-            return Self::default();
+            return Some(Self::default());
         }
-        let start = part.as_ptr().addr().wrapping_sub(original.as_ptr().addr());
-        let end = start.wrapping_add(part.len());
-        let (Ok(from), Ok(to)) = (u32::try_from(start), u32::try_from(end)) else { return Self::from(part) };
-        // Positions that lie outside are those of a stranger. For one that lies inside, equal content is what counts.
-        self.at(from..to).filter(|own| **own == *part).unwrap_or_else(|| Self::from(part))
+        let start = u32::try_from(part.as_ptr().addr().wrapping_sub(original.as_ptr().addr())).ok()?;
+        self.at(start..start.checked_add(u32::try_from(part.len()).ok()?)?)
     }
 
     /// The piece at these byte positions of this text; `None` where they are none.

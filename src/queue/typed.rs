@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::backend::{Backend, Depth, QueueError, Record, Seq};
-use super::codec::{Form, Item, MAX_PLAIN, Scratch, Undecodable, decode_with, Unfit, encode_forms, encode_with};
+use super::codec::{Form, Item, MAX_PLAIN, Scratch, Undecodable, Unfit, decode_with, encode_forms, encode_with};
 use super::fault::Fault;
 
 /// How items are laid into records.

@@ -74,6 +74,11 @@ impl Framer {
         &mut self.buffer
     }
 
+    /// Bytes that were read and not given out.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len() - self.used
+    }
+
     /// Tells how much the last read brought, which decides how much the next one asks for.
     pub fn note_read(&mut self, bytes: usize) {
         self.next_read = match bytes {

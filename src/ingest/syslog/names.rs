@@ -21,8 +21,10 @@ pub(super) fn host(word: &str) -> bool {
     if word.is_empty() || word.len() > LONGEST {
         return false;
     }
-    if word.bytes().all(|byte| is(HOST, byte)) {
-        return word.bytes().any(|byte| is(SPELLED, byte));
+    let classes = word.bytes().map(|byte| CLASSES[usize::from(byte)]);
+    let (every, any) = classes.fold((HOST, 0), |(every, any), class| (every & class, any | class));
+    if every != 0 {
+        return any & SPELLED != 0;
     }
     is_address(word)
 }
@@ -83,6 +85,8 @@ fn is(class: u8, byte: u8) -> bool {
 pub(super) fn tag<'a>(cursor: &mut Cursor<'a>) -> Option<Tag<'a>> {
     let rest = cursor.rest();
     let bytes = rest.as_bytes();
+    // Most words asked about are hosts and text.
+    memchr::memchr2(b':', b'[', cursor.word().as_bytes())?;
     let length = bytes.iter().take(LONGEST).take_while(|byte| is(TAG, **byte)).count();
     let program = rest.get(..length).filter(|name| name.bytes().any(|byte| is(SPELLED, byte)))?;
     let (process_id, end) = match bytes.get(length)? {

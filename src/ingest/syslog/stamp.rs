@@ -419,6 +419,10 @@ fn detached_zone(cursor: &mut Cursor<'_>, before_mnemonic: bool) -> Option<Zone>
     if attached {
         return None;
     }
+    // The word behind a stamp is nearly always a host; only a capital letter begins a zone that would be believed.
+    if !before_mnemonic && !ahead.peek().is_some_and(|byte| byte.is_ascii_uppercase()) {
+        return None;
+    }
     let rest = ahead.rest();
     let letters = rest.bytes().take(8).take_while(u8::is_ascii_alphabetic).count();
     let name = rest.get(..letters).filter(|name| (1..=6).contains(&name.len()))?;

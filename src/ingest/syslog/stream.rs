@@ -25,6 +25,8 @@ use crate::telemetry::metrics::SYSLOG_CONNECTIONS;
 const BATCH_EVENTS: usize = 1_024;
 /// Bytes of text in one batch, at most. With the events' own size a batch takes about a megabyte.
 const BATCH_BYTES: usize = 256 << 10;
+/// What a syslog line takes, usually.
+const USUAL_LINE_BYTES: usize = 160;
 /// Connections that may hold batches at once, two each: bounds the memory of all connections to some 128 MiB, however
 /// many there are. Others wait without parsing; what they sent stays in their sockets.
 const BUSY_CONNECTIONS: usize = 64;
@@ -138,6 +140,10 @@ impl Streams {
         let settings = self.context.settings.get();
         let now = self.context.clock.now();
         let options = ParseOptions::new(settings.device_zone, now, settings.max_message_bytes);
+        if batch.events.capacity() == 0 {
+            // Growing step by step would copy a full batch twice over.
+            batch.events.reserve((framer.buffered() / USUAL_LINE_BYTES).min(BATCH_EVENTS));
+        }
         while !batch.is_full() {
             if let Some(frame) = framer.next_frame() {
                 self.take(&frame, batch, source, now, &options);
