@@ -158,10 +158,15 @@ impl Desk {
                 let pause = retry::pause(tries, after, settings, retry::dice());
                 self.waits(load, reason, answer, pause).await;
             }
-            // A fallback takes what waits, so what waits is due at once; otherwise others come first.
-            Blame::Target if settings.fallback.is_some() => self.waits(load, reason, answer, Duration::ZERO).await,
-            Blame::Target => {
-                let pause = settings.breaker_timeout.min(LONGEST_BEHIND) + BEHIND_OTHERS;
+            Blame::Target | Blame::Trial => {
+                // Nothing is sent meanwhile, so what waits may be due at once: for the fallback, and for whoever corrects
+                // a key or an address. No alert is to blame for those.
+                let corrected = matches!(reason, FailureReason::Credentials | FailureReason::Forbidden);
+                let pause = match blame {
+                    _ if corrected || settings.fallback.is_some() => Duration::ZERO,
+                    Blame::Trial => settings.breaker_timeout.min(LONGEST_BEHIND) + BEHIND_OTHERS,
+                    _ => retry::pause(1, after, settings, retry::dice()),
+                };
                 self.waits(load, reason, answer, pause).await;
             }
         }

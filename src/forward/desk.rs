@@ -55,6 +55,8 @@ pub(super) enum Blame {
     Alert(u32),
     /// The target's: no try was used up.
     Target,
+    /// The target's, as far as one can tell: the one alert that was tried failed.
+    Trial,
 }
 
 impl Desk {
@@ -130,7 +132,8 @@ impl Desk {
                 state.strikes.forgive_row();
                 Blame::Target
             }
-            Effect::Reopened | Effect::Late => Blame::Target,
+            Effect::Reopened => Blame::Trial,
+            Effect::Late => Blame::Target,
         };
         drop(state);
         let at = self.parts.clock.now();

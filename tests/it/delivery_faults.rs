@@ -4,6 +4,8 @@
 //! Each test sends 200 alerts to each of its targets; with `MUTTD_FAULT_ALERTS=10000` as many as you like. The seed is
 //! fixed (`MUTTD_FAULT_SEED` changes it), so that a failed run can be repeated.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -266,4 +268,55 @@ fn what_waits_for_a_target_that_was_removed_is_moved_to_another() {
     assert_eq!(server.api_get("/api/v2/targets")["abandoned"], json!([]));
     let changes = server.api_get("/api/v2/config-audit?table_name=outboxes").to_string();
     assert!(changes.contains("it is gone"), "{changes}");
+}
+
+/// `secrets.toml` as an operator writes it.
+fn keep_secrets(data: &Path, lines: &str) {
+    let path = data.join("secrets.toml");
+    std::fs::write(&path, format!("[secrets]\n{lines}")).expect("secrets.toml is written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+}
+
+#[test]
+fn a_key_is_changed_without_a_gap_and_a_wrong_one_holds_alerts_until_it_is_right() {
+    let faulty = Faulty::start(Mode::Wants("new-key"));
+    let folder = TempDir::new().expect("a temporary directory");
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("a directory");
+    keep_secrets(&data, "noc = \"old-key\"\nnoc_next = \"new-key\"\n");
+    let config = format!(
+        "[[targets]]\nname = \"noc\"\nkind = \"moogsoft\"\nurl = \"{}\"\nsecret = \"noc\"\n\
+         breaker_timeout_seconds = 3600\n",
+        faulty.url()
+    );
+    std::fs::write(data.join("muttd.toml"), config).expect("muttd.toml is written");
+    let server = Server::builder().data(&data).start();
+    server.forward_rule("fault drill");
+    let send = |text: &str| {
+        let event =
+            json!({"hostname": "sw1", "message": format!("fault drill {text}"), "timestamp": "2026-03-01T12:00:00Z"});
+        server.ingest(&event).must_be(200);
+    };
+    send("with the next key");
+    eventually("the next key is tried at once", || (faulty.taken() == 1).then_some(()));
+    eventually("that is counted", || {
+        let next = [("target", "noc"), ("secret", "next")];
+        (server.metrics().sum("mutt_forward_secret_used_total", &next) == 1).then_some(())
+    });
+
+    faulty.want("third-key");
+    send("with no key that works");
+    let target = eventually("the target is left alone", || {
+        let target = server.api_get("/api/v2/targets/noc");
+        (target["breaker"]["state"] == "open").then_some(target)
+    });
+    assert_eq!(target["breaker"]["last_trip"]["error"], "credentials: 401 Unauthorized");
+    keep_secrets(&data, "noc = \"third-key\"\n");
+    server.reload();
+    eventually("the new key is tried at once, not in an hour", || (faulty.taken() == 2).then_some(()));
+    assert_eq!(server.metrics().depth("dlq.forwarder"), 0);
+    let log = server.log();
+    for key in ["old-key", "new-key", "third-key", "s3cret"] {
+        assert!(!log.contains(key), "`{key}` is in the log");
+    }
 }

@@ -29,6 +29,8 @@ pub enum Mode {
     Garbage,
     /// Answers with this status and these further header lines.
     Answer(u16, &'static str),
+    /// Takes it if it comes with this bearer token, and answers 401 if not.
+    Wants(&'static str),
     /// Accepts no connection: nobody listens.
     Down,
 }
@@ -108,7 +110,12 @@ impl Faulty {
         format!("https://{address}/events/webhook_s3cret")
     }
 
-    /// From now on.
+    /// Wants another token from now on.
+    pub fn want(&self, token: &'static str) {
+        *self.state.mode.lock().expect("no panic") = Mode::Wants(token);
+    }
+
+    /// Is well from now on.
     pub fn become_well(&self) {
         let was_down = std::mem::replace(&mut *self.state.mode.lock().expect("no panic"), Mode::Well) == Mode::Down;
         if was_down {
@@ -157,7 +164,7 @@ fn untrusted(folder: &Path) -> rustls::ServerConfig {
 /// Serves one connection, request after request, as the mode of the moment says.
 fn serve(stream: &TcpStream, state: &State) {
     let mut reader = BufReader::new(stream);
-    while let Some((method, body)) = read_request(&mut reader) {
+    while let Some((method, token, body)) = read_request(&mut reader) {
         let mode = state.mode.lock().expect("no panic").clone();
         if method == "POST" {
             *state.requests.lock().expect("no panic") += 1;
@@ -184,6 +191,8 @@ fn serve(stream: &TcpStream, state: &State) {
                 return;
             }
             Mode::Answer(status, headers) => answer(stream, status, headers),
+            Mode::Wants(wanted) if token == wanted => take(stream, state, &body),
+            Mode::Wants(_) => answer(stream, 401, ""),
             Mode::Down => return,
         }
     }
@@ -202,20 +211,24 @@ fn answer(mut stream: &TcpStream, status: u16, headers: &str) {
     let _ = write!(stream, "HTTP/1.1 {status} Answer\r\n{headers}Content-Length: 0\r\n\r\n");
 }
 
-fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
+/// Method, bearer token and body.
+fn read_request(reader: &mut impl BufRead) -> Option<(String, String, Vec<u8>)> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
     let method = line.split_whitespace().next()?.to_owned();
     let mut length = 0;
+    let mut token = String::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().ok()?;
+        } else if name.eq_ignore_ascii_case("authorization") {
+            token = value.trim().trim_start_matches("Bearer ").to_owned();
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some((method, body))
+    Some((method, token, body))
 }
