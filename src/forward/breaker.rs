@@ -110,6 +110,11 @@ impl Breaker {
         !matches!(self.state, State::Closed { .. })
     }
 
+    /// Whether nothing may go yet.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        matches!(self.state, State::Open { until } if now < until)
+    }
+
     /// How long deliveries have been failing without a success.
     pub(super) fn failing_for(&self, now: Instant) -> Duration {
         self.failing_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))

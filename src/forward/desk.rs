@@ -92,6 +92,13 @@ impl Desk {
         admission
     }
 
+    /// Whether nothing may be sent at all; changes nothing.
+    pub(super) fn is_shut(&self) -> bool {
+        let now = Instant::now();
+        let state = self.state.lock();
+        state.hold.is_some_and(|until| now < until) || state.breaker.is_open(now)
+    }
+
     /// Whether the target has failed for so long that its fallback takes over. While it is half open, the one alert is
     /// still tried here.
     pub(super) fn is_given_over(&self, settings: &Settings) -> bool {

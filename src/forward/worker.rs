@@ -16,7 +16,8 @@ use super::desk::{Desk, STORAGE_PAUSE};
 use super::limit::Limiter;
 use super::{ForwarderParts, Wiring, commands, fallback};
 use crate::live::Live;
-use crate::queue::QueueError;
+use crate::model::Alert;
+use crate::queue::{Leased, QueueError, Seq};
 use crate::telemetry::TargetCommand;
 
 /// How long a lease waits for an alert; a stop, a command and a breaker whose time is over are noticed no later.
@@ -105,6 +106,7 @@ impl Worker {
         let leased = self.desk.parts.outbox.lease(permits, LEASE_WAIT).await;
         match leased {
             Ok(records) => {
+                let records = self.admitted(records).await;
                 self.limiter.give_back(permits.saturating_sub(records.len()));
                 for record in records {
                     self.deliveries.spawn(Arc::clone(&self.desk).handle(vec![record]));
@@ -127,8 +129,11 @@ impl Worker {
         let most = if singly { 1 } else { wiring.target.most() };
         let leased = self.desk.parts.outbox.lease(most, LEASE_WAIT).await;
         match leased {
-            Ok(records) if records.is_empty() => self.limiter.give_back(1),
             Ok(records) => {
+                let records = self.admitted(records).await;
+                if records.is_empty() {
+                    return self.limiter.give_back(1);
+                }
                 if singly {
                     self.desk.singly.fetch_sub(1, Ordering::Relaxed);
                 } else {
@@ -138,6 +143,16 @@ impl Worker {
             }
             Err(error) => self.outbox_failed(&error).await,
         }
+    }
+
+    /// What may still be sent: the breaker may have opened while an alert was waited for.
+    async fn admitted(&self, records: Vec<Leased<Alert>>) -> Vec<Leased<Alert>> {
+        if records.is_empty() || !self.desk.is_shut() {
+            return records;
+        }
+        let seqs: Vec<Seq> = records.iter().map(|record| record.seq).collect();
+        self.desk.release(&seqs, Duration::ZERO).await;
+        Vec::new()
     }
 
     async fn outbox_failed(&self, error: &QueueError) {
