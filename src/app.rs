@@ -5,6 +5,8 @@
 //! Stop: listeners, intake, alerter, forwarder, pages, queues, stores - so that what was taken is kept. A listener that
 //! cannot bind is told on the board and in the log and tried again; the others go on.
 
+mod remediation;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ use crate::model::{EventIds, TargetName};
 use crate::net;
 use crate::net::http::{HttpLimits, serve};
 use crate::queue::Queues;
+use crate::remedy;
 use crate::store::{self, Stores};
 use crate::telemetry::metrics;
 use crate::telemetry::{ListenerBoard, ListenerHandle, ListenerState, Rates, TargetBoard};
@@ -66,6 +69,7 @@ struct Senders {
     admin_secrets: LiveSender<AdminSecrets>,
     alerter: LiveSender<alerter::Settings>,
     targets: Mutex<Wired>,
+    remedy: LiveSender<remedy::Settings>,
     recent: LiveSender<store::RecentSettings>,
 }
 
@@ -90,11 +94,23 @@ impl App {
         let board = ListenerBoard::default();
         let targets = TargetBoard::default();
         let changed = Arc::new(Notify::new());
+        let stop_stages = CancellationToken::new();
+        let wired = wire_targets(&config.targets, &clock)?;
+        let remediation = remediation::Parts {
+            queues: &queues,
+            stores: &stores,
+            lives: &lives,
+            clock: &clock,
+            targets: wired.iter().map(|(name, (_, sender))| (name.clone(), sender.subscribe())).collect(),
+            node: node_name(),
+        };
+        let (remedy, healers) = remediation::start(remediation, &stop_stages)?;
         let admin = Admin::new(AdminParts {
             stores: stores.clone(),
             queues: queues.clone(),
             listeners: board.clone(),
             targets: targets.clone(),
+            remedy,
             rates: rates.clone(),
             clock: clock.clone(),
             secrets: lives.admin_secrets.clone(),
@@ -104,13 +120,13 @@ impl App {
         });
         let first_login = admin.ensure_admin(config.admin_password.clone()).await?;
 
-        let stop_stages = CancellationToken::new();
         let parts = StageParts { queues: &queues, stores: &stores, lives: &lives, clock: &clock, rates: &rates };
         Intake::count_recovered(queues.events.depth().items);
         let mut stages = start_alerter(&parts, &changed, &stop_stages).await?;
-        let (wired, forwarders) = start_forwarders(&parts, &config.targets.targets, &targets, &stop_stages)?;
+        let forwarders = start_forwarders(&parts, &wired, &targets, &stop_stages)?;
         *senders.targets.lock() = wired;
         stages.extend(forwarders);
+        stages.extend(healers);
 
         let gate = Gate::new(lives.ingest.clone());
         let (intake, intake_task) = Intake::start(queues.events.clone(), gate, rates);
@@ -172,6 +188,7 @@ impl App {
         self.senders.admin_secrets.set(AdminSecrets { admin_api_keys: config.admin_api_keys.clone() });
         self.senders.alerter.set(config.alerter.clone());
         self.rewire(&config.targets);
+        self.senders.remedy.set(config.remedy.clone());
         self.senders.recent.set(config.recent);
         self.changed.notify_one();
         let mut current = self.config.lock();
@@ -235,6 +252,7 @@ struct Lives {
     ingest_secrets: Live<ingest::Secrets>,
     admin_secrets: Live<AdminSecrets>,
     alerter: Live<alerter::Settings>,
+    remedy: Live<remedy::Settings>,
     recent: Live<store::RecentSettings>,
 }
 
@@ -252,6 +270,7 @@ fn settings(config: &Config) -> (Senders, Lives) {
     let (ingest_secrets_sender, ingest_secrets) = live(config.ingest_secrets.clone());
     let (admin_sender, admin_secrets) = live(AdminSecrets { admin_api_keys: config.admin_api_keys.clone() });
     let (alerter_sender, alerter) = live(config.alerter.clone());
+    let (remedy_sender, remedy) = live(config.remedy.clone());
     let (recent_sender, recent) = live(config.recent);
     let senders = Senders {
         ingest: ingest_sender,
@@ -259,9 +278,10 @@ fn settings(config: &Config) -> (Senders, Lives) {
         admin_secrets: admin_sender,
         alerter: alerter_sender,
         targets: Mutex::default(),
+        remedy: remedy_sender,
         recent: recent_sender,
     };
-    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, recent })
+    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, remedy, recent })
 }
 
 async fn open_queues(config: &Config) -> anyhow::Result<Queues> {
@@ -324,35 +344,47 @@ async fn start_alerter(
 /// What can rewire a target later, and the configuration it has now.
 type Wired = BTreeMap<TargetName, (TargetConfig, LiveSender<Wiring>)>;
 
+/// Every target of the configuration, ready to be spoken to.
+fn wire_targets(targets: &Targets, clock: &Clock) -> anyhow::Result<Wired> {
+    let mut wired = Wired::new();
+    for config in &targets.targets {
+        let wiring = config.wire(clock).map_err(|why| anyhow::anyhow!("target `{}`: {why}", config.name))?;
+        wired.insert(config.name.clone(), (config.clone(), live(wiring).0));
+    }
+    Ok(wired)
+}
+
 /// A forwarder for each target.
 fn start_forwarders(
     parts: &StageParts<'_>,
-    targets: &[TargetConfig],
+    wired: &Wired,
     board: &TargetBoard,
     stop: &CancellationToken,
-) -> anyhow::Result<(Wired, Vec<JoinHandle<()>>)> {
-    let mut wired = Wired::new();
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let mut tasks = Vec::new();
-    for config in targets {
-        let name = config.name.clone();
-        let outbox = parts.queues.outboxes.get(&name).with_context(|| format!("the outbox of `{name}` is missing"))?;
-        let wiring = config.wire(parts.clock).map_err(|why| anyhow::anyhow!("target `{name}`: {why}"))?;
-        let (handle, commands) = board.register(name.clone(), config.kind.name, wiring.target.address());
-        let (sender, wiring) = live(wiring);
+    for (name, (config, sender)) in wired {
+        let outbox = parts.queues.outboxes.get(name).with_context(|| format!("the outbox of `{name}` is missing"))?;
+        let address = sender.get().target.address();
+        let (handle, commands) = board.register(name.clone(), config.kind.name, address);
         let forwarder = ForwarderParts {
             name: name.clone(),
             outbox: outbox.clone(),
             outboxes: parts.queues.outboxes.clone(),
             dead: parts.queues.dead_alerts.clone(),
-            wiring,
+            wiring: sender.subscribe(),
             audit: Arc::clone(&parts.stores.audit),
             board: handle,
             clock: parts.clock.clone(),
         };
         tasks.push(forward::start(forwarder, commands, stop.clone()));
-        wired.insert(name, (config.clone(), sender));
     }
-    Ok((wired, tasks))
+    Ok(tasks)
+}
+
+/// This machine's host name; empty if it has none.
+fn node_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 fn random_seed() -> anyhow::Result<u64> {

@@ -5,7 +5,8 @@
 //! `rules::Ruling::decide` makes a `Decision` of each event,
 //! `store::AuditLog::record` writes the rows, `alerter::route` appends an `Alert` to the outboxes of the targets whose
 //! routes take it, and only then are the events acked. `forward::worker` leases from its outbox,
-//! `forward::{breaker, limit, retry}` decide whether it may speak, a kind from `forward::targets` does. What cannot be delivered becomes a `DeadLetter`. Everything a
+//! `forward::{breaker, limit, retry}` decide whether it may speak, a kind from `forward::targets` does. What cannot be
+//! delivered becomes a `DeadLetter`; `remedy` brings it back when its target is well again. Everything a
 //! person may do to this goes through `admin`, whether by page, API or command line.
 //!
 //! Four invariants hold everywhere:
@@ -49,6 +50,9 @@ pub mod alerter;
 
 /// From the outboxes to the receivers.
 pub mod forward;
+
+/// Dead letters: back into the work once it can succeed, or set aside and told.
+pub mod remedy;
 
 /// Where settings and secrets come from.
 pub mod config;

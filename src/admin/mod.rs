@@ -7,6 +7,8 @@
 mod accounts;
 mod actor;
 mod changes;
+mod dead_letter_acts;
+mod dead_letter_groups;
 mod dead_letters;
 mod disk;
 mod error;
@@ -33,7 +35,9 @@ use tokio::sync::{Notify, Semaphore};
 pub use accounts::{FirstLogin, LoggedIn, SessionInfo};
 pub use actor::Actor;
 pub use changes::{ChangePage, MAX_CHANGE_ROWS};
-pub use dead_letters::{DeadItem, DeadPage, DeadQueue, DeadRecord};
+pub use dead_letter_acts::{Acted, LetterEdit, Selection};
+pub use dead_letter_groups::{DeadGroup, DeadGroups};
+pub use dead_letters::{DeadPage, LetterFilter};
 pub use disk::{DataUsage, DiskSpace};
 pub use error::AdminError;
 pub use events::{AuditPage, EventStory, Found};
@@ -44,11 +48,13 @@ pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
 pub use targets::{Abandoned, TargetLine, Targets};
 
 pub use crate::queue::Fault as QueueFault;
+pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport};
 pub use crate::store::{ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun};
 
 use crate::clock::Clock;
 use crate::live::Live;
 use crate::queue::Queues;
+use crate::remedy::Remedy;
 use crate::store::Stores;
 use crate::telemetry::{ListenerBoard, Rates, TargetBoard};
 
@@ -76,6 +82,8 @@ pub struct AdminParts {
     pub listeners: ListenerBoard,
     /// How the delivery targets are.
     pub targets: TargetBoard,
+    /// How dead letters come back.
+    pub remedy: Remedy,
     /// Events per second.
     pub rates: Rates,
     /// The time.

@@ -85,7 +85,7 @@ impl Admin {
     ) -> Result<TargetLine, AdminError> {
         let line = self.target(name)?;
         let old = json!({"breaker": line.status.breaker.name()});
-        self.note("targets", name, Some(old), Some(json!({"breaker": "closed"})), actor, reason).await?;
+        self.note_act("targets", name, Some(old), Some(json!({"breaker": "closed"})), actor, reason).await?;
         self.command(&line.status.name, TargetCommand::Reset)?;
         Ok(line)
     }
@@ -95,7 +95,7 @@ impl Admin {
         let line = self.target(name)?;
         let alert = self.test_alert(actor)?;
         let sent = json!({"test_alert": alert.event.id.to_string()});
-        self.note("targets", name, None, Some(sent), actor, reason).await?;
+        self.note_act("targets", name, None, Some(sent), actor, reason).await?;
         let (sender, report) = oneshot::channel();
         self.command(&line.status.name, TargetCommand::Test(Box::new(alert), sender))?;
         let report = tokio::time::timeout(TEST_PATIENCE, report).await;
@@ -121,7 +121,7 @@ impl Admin {
         };
         let waiting = source.depth().items;
         let old = json!({"target": from, "alerts": waiting});
-        self.note("outboxes", from, Some(old), Some(json!({"target": to})), actor, reason).await?;
+        self.note_act("outboxes", from, Some(old), Some(json!({"target": to})), actor, reason).await?;
         self.drain(source, Fate::Moved(target)).await
     }
 
@@ -132,7 +132,7 @@ impl Admin {
         }
         let source = self.abandoned(from)?;
         let old = json!({"target": from, "alerts": source.depth().items});
-        self.note("outboxes", from, Some(old), None, actor, reason).await?;
+        self.note_act("outboxes", from, Some(old), None, actor, reason).await?;
         self.drain(source, Fate::Discarded).await
     }
 
@@ -189,7 +189,7 @@ impl Admin {
         })
     }
 
-    async fn note(
+    async fn note_act(
         &self,
         kind: &'static str,
         record_id: &str,

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::{Admin, AdminParts, AdminSecrets};
 use crate::clock::Clock;
 use crate::live::Live;
 use crate::model::{
-    Decision, Environment, Event, EventId, Handling, Judged, Matched, Protocol, RuleId, Severity, Source, TargetName,
-    Team, Timestamp,
+    Decision, Environment, Event, EventId, EventIds, Handling, Health, Judged, Matched, Protocol, RuleId, Severity,
+    Source, TargetName, Team, Timestamp,
 };
 use crate::queue::{MemoryBackend, Queue, Queues};
+use crate::remedy::{self, Remedy, RemedyParts};
 use crate::store::{RecentSettings, Stores};
 use crate::telemetry::{ListenerBoard, ListenerState, Rates, TargetBoard};
 
@@ -50,6 +52,7 @@ impl TestAdmin {
             queues: queues.clone(),
             listeners,
             targets: TargetBoard::default(),
+            remedy: remedy(&queues, &clock),
             rates: Rates::new(clock.clone()),
             clock: clock.clone(),
             secrets: Live::constant(AdminSecrets {
@@ -61,6 +64,22 @@ impl TestAdmin {
         });
         Self { admin, stores, queues, clock, _dir: dir }
     }
+}
+
+/// A remediation that runs on request only.
+fn remedy(queues: &Queues, clock: &Clock) -> Remedy {
+    let team = Team::new("NETO").expect("a valid name");
+    let moogsoft = TargetName::new("moogsoft").expect("a valid name");
+    let parts = RemedyParts {
+        queues: queues.clone(),
+        health: BTreeMap::from([(moogsoft.clone(), Live::constant(Health::probed(moogsoft, NOON, Ok(()))))]),
+        settings: Live::constant(remedy::Settings { enabled: false, ..remedy::Settings::for_team(team) }),
+        report: Arc::new(|_| Box::pin(async { Ok(()) })),
+        node: "mutt1".into(),
+        ids: EventIds::new(1),
+        clock: clock.clone(),
+    };
+    Remedy::start(parts, CancellationToken::new()).0
 }
 
 fn memory_queues() -> Queues {

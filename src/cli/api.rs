@@ -1,83 +1,116 @@
-//! Commands that ask a running appliance: where it is, the key that opens its API, and one call. Keeps nothing.
+//! A client of the running appliance's API, for commands of operators. Sends the admin key to the address it was given
+//! and nowhere else: redirects are not followed. Keeps nothing.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use bytes::Bytes;
 use clap::Args;
-use hyper::Method;
+use reqwest::{Client, Method};
 use serde_json::Value;
 
-use super::send::http::{Client, Endpoint};
-use crate::config::kept_admin_key;
+use crate::config;
+use crate::net::tls;
 
-/// Longer than anything the API does, a test of a slow target included.
-const PATIENCE: Duration = Duration::from_secs(620);
+/// An answer takes no longer: acts on ten thousand letters need some seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Where the appliance is, and the key for it.
-#[derive(Debug, Clone, Args)]
+/// Where the appliance is and what opens it.
+#[derive(Debug, Args)]
 pub struct ApiArgs {
-    /// Address of the web UI and API.
-    #[arg(long, value_name = "URL", env = "MUTTD_URL", default_value = "http://127.0.0.1:8090")]
+    /// Address of the API of the running appliance.
+    #[arg(long, global = true, value_name = "URL", env = "MUTTD_URL", default_value = "http://127.0.0.1:8090")]
     url: String,
-    /// Admin API key; without it the one kept in the data directory.
-    #[arg(long, value_name = "KEY", env = "MUTTD_ADMIN_API_KEY", hide_env_values = true)]
-    key: Option<String>,
-    /// Data directory of the appliance, for the key made at its first start.
-    #[arg(long, value_name = "DIR", env = "MUTTD_DATA")]
+    /// Data directory of the appliance: the admin key is read from its secrets.toml.
+    #[arg(long, global = true, value_name = "DIR", env = "MUTTD_DATA")]
     data: Option<PathBuf>,
-    /// Print the API's answer as JSON.
-    #[arg(long)]
+    /// Print the answer as JSON.
+    #[arg(long, global = true)]
     pub json: bool,
 }
 
-/// The API of a running appliance.
+/// The client.
 pub struct Api {
     client: Client,
+    url: String,
     key: String,
 }
 
 impl Api {
-    /// Connects with the first call.
+    /// Takes the key from `MUTTD_ADMIN_API_KEY`, else from the data directory; it is never an argument, where others
+    /// could see it.
     pub fn new(args: &ApiArgs) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::parse(&args.url, "/")?;
-        let kept = || args.data.as_deref().map(kept_admin_key).transpose().map(Option::flatten);
-        let key = match args.key.clone().filter(|key| !key.is_empty()) {
-            Some(key) => key,
-            None => {
-                kept()?.context("no key: give --key or MUTTD_ADMIN_API_KEY, or --data DIR to use the one kept there")?
-            }
+        let key = match (std::env::var("MUTTD_ADMIN_API_KEY"), &args.data) {
+            (Ok(key), _) if !key.is_empty() => key,
+            (_, Some(data)) => config::kept_admin_key(data)?,
+            _ => bail!("give the admin key in MUTTD_ADMIN_API_KEY, or the appliance's data directory with --data"),
         };
-        Ok(Self { client: Client::new(&endpoint.address, PATIENCE), key })
+        tls::use_ring();
+        let client = Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).no_proxy();
+        // Without TLS the system's certificates are not read: there may be none.
+        let client = if args.url.starts_with("http://") { client.tls_certs_only([]) } else { client };
+        let client = client.build().context("no HTTP client can be made")?;
+        Ok(Self { client, url: args.url.trim_end_matches('/').to_owned(), key })
     }
 
-    /// One call of `/api/v2`; the error is what the appliance says is wrong.
-    pub async fn call(
-        &mut self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-        reason: &str,
-    ) -> anyhow::Result<Value> {
-        let mut headers = vec![("x-api-key", self.key.as_str())];
-        if !reason.is_empty() {
-            headers.push(("x-change-reason", reason));
+    /// One request below `/api/v2`; an answer that is no success is an error with what the appliance said.
+    pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let mut request = self.client.request(method, format!("{}/api/v2{path}", self.url));
+        request = request.header("X-API-KEY", &self.key);
+        if let Some(body) = body {
+            request = request.header("Content-Type", "application/json").body(body.to_string());
         }
-        if body.is_some() {
-            headers.push(("content-type", "application/json"));
+        self.answer(request).await
+    }
+
+    /// A request without a body that gives its reason in a header.
+    pub async fn ask_with_reason(&self, method: Method, path: &str, reason: Option<&str>) -> anyhow::Result<Value> {
+        let mut request = self.client.request(method, format!("{}/api/v2{path}", self.url));
+        request = request.header("X-API-KEY", &self.key);
+        if let Some(reason) = reason {
+            request = request.header("X-Change-Reason", reason);
         }
-        let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
-        let answer = self.client.request(method, &format!("/api/v2{path}"), &headers, bytes).await?;
-        let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        if !answer.status.is_success() {
-            let text = |name: &str| value[name].as_str().unwrap_or_default();
-            match (text("error"), text("detail")) {
-                ("", _) => bail!("the appliance answered {}", answer.status),
-                (error, "") => bail!("{error}"),
-                (error, detail) => bail!("{error}: {detail}"),
-            }
+        self.answer(request).await
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        let sent = request.send().await;
+        let answer = sent.with_context(|| format!("the appliance at {} does not answer; is it running?", self.url))?;
+        let status = answer.status();
+        let text = answer.text().await.context("the appliance's answer broke off")?;
+        let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(value);
         }
-        Ok(value)
+        let told = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        let (error, detail) = (told("error"), told("detail"));
+        match (error.is_empty(), detail.is_empty()) {
+            (true, _) => bail!("the appliance answered {status}"),
+            (false, true) => bail!("{error}"),
+            (false, false) => bail!("{error}: {detail}"),
+        }
+    }
+}
+
+/// Percent-encodes everything but letters, digits and `-._~` (RFC 3986 section 2.3).
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_fit_for_an_address() {
+        assert_eq!(encode("a b&c/\u{e9}-1.2_~"), "a%20b%26c%2F%C3%A9-1.2_~");
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use hyper::Method;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::api::{Api, ApiArgs};
@@ -59,31 +59,36 @@ enum TargetsCommand {
 
 /// Asks the appliance and prints its answer. A test that the target did not take ends with 1.
 pub async fn run(args: TargetsArgs) -> anyhow::Result<ExitCode> {
-    let mut api = Api::new(&args.api)?;
-    let answer = ask(&mut api, args.command.as_ref()).await?;
+    let api = Api::new(&args.api)?;
+    let answer = ask(&api, args.command.as_ref()).await?;
     let taken = answer["taken"] != json!(false);
     let text = if args.api.json { format!("{answer:#}\n") } else { in_words(&answer) };
     print!("{text}");
     Ok(if taken { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn ask(api: &mut Api, command: Option<&TargetsCommand>) -> anyhow::Result<Value> {
+async fn ask(api: &Api, command: Option<&TargetsCommand>) -> anyhow::Result<Value> {
     match command {
-        None | Some(TargetsCommand::List) => api.call(Method::GET, "/targets", None, "").await,
+        None | Some(TargetsCommand::List) => api.ask(Method::GET, "/targets", None).await,
         Some(TargetsCommand::Test { name, reason }) => {
-            api.call(Method::POST, &format!("/targets/{}/test", segment(name)?), None, reason).await
+            api.ask_with_reason(Method::POST, &format!("/targets/{}/test", segment(name)?), given(reason)).await
         }
         Some(TargetsCommand::Reset { name, reason }) => {
-            api.call(Method::POST, &format!("/targets/{}/reset", segment(name)?), None, reason).await
+            api.ask_with_reason(Method::POST, &format!("/targets/{}/reset", segment(name)?), given(reason)).await
         }
         Some(TargetsCommand::Move { name, to, reason }) => {
             let path = format!("/outboxes/{}/move", segment(name)?);
-            api.call(Method::POST, &path, Some(&json!({"to": to})), reason).await
+            api.ask(Method::POST, &path, Some(&json!({"to": to, "reason": reason}))).await
         }
         Some(TargetsCommand::Discard { name, reason }) => {
-            api.call(Method::DELETE, &format!("/outboxes/{}", segment(name)?), None, reason).await
+            api.ask_with_reason(Method::DELETE, &format!("/outboxes/{}", segment(name)?), given(reason)).await
         }
     }
+}
+
+/// A reason, if one was given.
+fn given(reason: &str) -> Option<&str> {
+    Some(reason).filter(|reason| !reason.is_empty())
 }
 
 /// A target's name as a part of a path: every name that can exist is one as it is.

@@ -111,6 +111,11 @@ pub const KEYS: &[Key] = &[
     key("dynamic", "moog_concurrency", "MUTTD_DYNAMIC_MOOG_CONCURRENCY", integer(1, 256), "8", "Deliveries under way at once."),
     key("dynamic", "circuit_breaker_threshold", "MUTTD_DYNAMIC_CIRCUIT_BREAKER_THRESHOLD", integer(1, 10_000), "5", "Deliveries that fail in a row (connection, time-out, 5xx, 408) after which a target is left alone for circuit_breaker_timeout; alerts wait meanwhile and no try of theirs is used up. A target may have its own breaker_threshold."),
     key("dynamic", "circuit_breaker_timeout", "MUTTD_DYNAMIC_CIRCUIT_BREAKER_TIMEOUT", integer(1, 86_400), "60", "Seconds a failing target is left alone before one alert is tried. A target may have its own breaker_timeout_seconds."),
+    key("dynamic", "remediation_enabled", "MUTTD_DYNAMIC_REMEDIATION_ENABLED", Kind::Choice(&["true", "false"]), "true", "Whether dead letters are put back by themselves; on request they always are."),
+    key("dynamic", "remediation_interval", "MUTTD_DYNAMIC_REMEDIATION_INTERVAL", integer(1, 86_400), "300", "Seconds from one remediation run to the next."),
+    key("dynamic", "remediation_batch_size", "MUTTD_DYNAMIC_REMEDIATION_BATCH_SIZE", integer(1, 100_000), "1000", "Dead letters put back in one remediation run, at most."),
+    key("dynamic", "max_poison_retries", "MUTTD_DYNAMIC_MAX_POISON_RETRIES", integer(0, 1_000), "3", "A message that was put back so often and died again goes to the queue `dead` and is reported."),
+    key("dynamic", "health_probe_ttl", "MUTTD_DYNAMIC_HEALTH_PROBE_TTL", integer(1, 3_600), "60", "Seconds for which a target's answer to a health probe counts; then it is asked again."),
     key("dynamic", "recent_max_bytes", "MUTTD_DYNAMIC_RECENT_MAX_BYTES", integer(1 << 20, TERABYTE), "2147483648", "Bytes the store of recent events may take on disk."),
     key("dynamic", "recent_max_days", "MUTTD_DYNAMIC_RECENT_MAX_DAYS", integer(1, 3_650), "7", "Days the store of recent events goes back, at most."),
 ];

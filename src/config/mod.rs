@@ -21,7 +21,7 @@ use values::Values;
 
 use crate::model::Team;
 use crate::telemetry::logs::LogFormat;
-use crate::{alerter, ingest, queue, store};
+use crate::{alerter, ingest, queue, remedy, store};
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ pub struct Config {
     pub alerter: alerter::Settings,
     /// Where alerts are delivered.
     pub targets: Targets,
+    /// How dead letters come back.
+    pub remedy: remedy::Settings,
     /// Bounds of the recent store.
     pub recent: store::RecentSettings,
     /// Options of the queues.
@@ -114,6 +116,7 @@ impl Config {
             admin_password: Some(values.text("admin", "password")).filter(|password| !password.is_empty()),
             alerter,
             targets,
+            remedy: remedy_settings(&values)?,
             recent: store::RecentSettings {
                 max_bytes: values.number("dynamic", "recent_max_bytes"),
                 max_days: narrow(values.number("dynamic", "recent_max_days")),
@@ -197,6 +200,17 @@ fn alerter_settings(values: &Values) -> Result<alerter::Settings, ConfigError> {
     })
 }
 
+fn remedy_settings(values: &Values) -> Result<remedy::Settings, ConfigError> {
+    Ok(remedy::Settings {
+        enabled: values.text("dynamic", "remediation_enabled") == "true",
+        interval: Duration::from_secs(values.number("dynamic", "remediation_interval")),
+        batch_size: size(values.number("dynamic", "remediation_batch_size")),
+        max_poison_retries: narrow(values.number("dynamic", "max_poison_retries")),
+        health_probe_ttl: Duration::from_secs(values.number("dynamic", "health_probe_ttl")),
+        team: alerter_settings(values)?.unhandled_default_team,
+    })
+}
+
 /// `UTC`, `Z`, `+01:00`, `-0530`; empty for the system's zone.
 fn device_zone(text: &str) -> Result<Option<FixedOffset>, ConfigError> {
     if text.is_empty() {
@@ -228,6 +242,8 @@ mod tests {
         assert_eq!(alerter_settings(&values).expect("valid"), alerter::Settings::default());
         let targets = targets::read(&values, &secrets::NamedSecrets::default()).expect("valid");
         assert_eq!(targets.targets[0].settings, crate::forward::Settings::default());
+        let team = alerter::Settings::default().unhandled_default_team;
+        assert_eq!(remedy_settings(&values).expect("valid"), remedy::Settings::for_team(team));
         let config = Config::load(dir.path(), None).expect("valid");
         assert!(config.fresh_keys.is_some(), "keys were made and are to be shown");
         assert_eq!(config.ingest_secrets.api_keys.len(), 2, "the ingest key and the admin key");

@@ -44,11 +44,11 @@ pub fn load_or_create(data_dir: &Path) -> Result<KeptSecrets, ConfigError> {
 }
 
 /// The admin key that was made at the first start, if there is one; makes nothing.
-pub fn kept_admin_key(data_dir: &Path) -> Result<Option<String>, ConfigError> {
+pub fn kept_admin_key(data_dir: &Path) -> Result<String, ConfigError> {
     let path = data_dir.join(SECRETS_FILE);
     let text = std::fs::read_to_string(&path)
         .map_err(|error| ConfigError(format!("cannot read `{}`: {error}", path.display())))?;
-    Ok(Some(parse(&path, &text)?.admin_api_key).filter(|key| !key.is_empty()))
+    Ok(parse(&path, &text)?.admin_api_key)
 }
 
 fn parse(path: &Path, text: &str) -> Result<KeptSecrets, ConfigError> {

@@ -99,6 +99,17 @@ impl DeathClass {
     }
 }
 
+/// What a letter's payload is; letters of both kinds lie in the queue `dead`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holds {
+    /// Bytes that are not understood, or a letter of an older version, which did not say.
+    Unknown,
+    /// An `Event`, for the alerter.
+    Event,
+    /// An `Alert`, for a target.
+    Alert,
+}
+
 /// What a person changed in a letter; the record as it died stays beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edited {
@@ -119,6 +130,8 @@ pub struct DeadLetter {
     pub event_id: Option<EventId>,
     /// The record as the stage's queue held it (postcard of an `Event` or an `Alert`).
     pub payload: Vec<u8>,
+    /// What the payload is.
+    pub holds: Holds,
     /// Why, as one of a few kinds.
     pub class: DeathClass,
     /// Why, for people.
@@ -144,6 +157,7 @@ impl DeadLetter {
             origin: origin.to_owned(),
             event_id: None,
             payload,
+            holds: Holds::Unknown,
             class: DeathClass::Undecodable,
             reason,
             answer: None,
@@ -158,26 +172,20 @@ impl DeadLetter {
     /// The letter of an event that could not be processed.
     pub fn of_event(event: &Event, origin: &str, class: DeathClass, reason: String, died_at: Timestamp) -> Self {
         // Encoding plain data to a vector has no way to fail; an empty payload still names the event.
-        Self::of(event, postcard::to_stdvec(event).unwrap_or_default(), origin, class, reason, died_at)
+        let payload = postcard::to_stdvec(event).unwrap_or_default();
+        Self { class, holds: Holds::Event, ..Self::of(event, payload, origin, reason, died_at) }
     }
 
     /// The letter of an alert that could not be delivered.
     pub fn of_alert(alert: &Alert, origin: &str, class: DeathClass, reason: String, died_at: Timestamp) -> Self {
-        Self::of(&alert.event, postcard::to_stdvec(alert).unwrap_or_default(), origin, class, reason, died_at)
+        let payload = postcard::to_stdvec(alert).unwrap_or_default();
+        Self { class, holds: Holds::Alert, ..Self::of(&alert.event, payload, origin, reason, died_at) }
     }
 
-    fn of(
-        event: &Event,
-        payload: Vec<u8>,
-        origin: &str,
-        class: DeathClass,
-        reason: String,
-        died_at: Timestamp,
-    ) -> Self {
+    fn of(event: &Event, payload: Vec<u8>, origin: &str, reason: String, died_at: Timestamp) -> Self {
         let (replays, first_died_at) = event.replays().unwrap_or((0, died_at));
         Self {
             event_id: Some(event.id),
-            class,
             replays,
             // A clock that was set back must not make the first time later than the last.
             first_died_at: first_died_at.min(died_at),
@@ -230,6 +238,7 @@ struct Second {
     origin: String,
     event_id: Option<EventId>,
     payload: Vec<u8>,
+    holds: Holds,
     class: DeathClass,
     reason: String,
     answer: Option<String>,
@@ -247,6 +256,7 @@ impl Serialize for DeadLetter {
             &self.origin,
             &self.event_id,
             &self.payload,
+            &self.holds,
             &self.class,
             &self.reason,
             &self.answer,
@@ -294,6 +304,7 @@ impl<'de> Visitor<'de> for LetterVisitor {
             origin: letter.origin,
             event_id: letter.event_id,
             payload: letter.payload,
+            holds: letter.holds,
             class: letter.class,
             reason: letter.reason,
             answer: letter.answer,

@@ -15,7 +15,7 @@ mod time;
 mod wire;
 
 pub use alert::{Alert, Cause, DeliveryNote, DeliveryOutcome};
-pub use dead_letter::{DeadLetter, DeathClass, Edited};
+pub use dead_letter::{DeadLetter, DeathClass, Edited, Holds};
 pub use decision::{Decision, Judged, Matched};
 pub use event::{Event, Flag, Protocol, SdElement, Source, Trap, VarKind, Varbind};
 pub use health::Health;

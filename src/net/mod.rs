@@ -5,6 +5,7 @@ mod bind;
 mod holder;
 pub mod http;
 mod retry;
+pub mod tls;
 
 pub use bind::{BindError, Transport, bind_tcp, bind_udp};
 pub use holder::Holder;

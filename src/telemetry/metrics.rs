@@ -81,6 +81,10 @@ metrics_table! {
     BREAKER_TRIPS = "mutt_forward_circuit_breaker_trips_total", Counter, "target", "How often the target was left alone because of failures.";
     MOOG_BREAKER_STATE = "mutt_moog_circuit_breaker_state", Gauge, "", "mutt_forward_circuit_breaker_state of the target moogsoft, under upstream's name.";
     MOOG_BREAKER_TRIPS = "mutt_moog_circuit_breaker_trips_total", Counter, "", "mutt_forward_circuit_breaker_trips_total of the target moogsoft, under upstream's name.";
+    AUTO_REMEDIATION = "mutt_auto_remediation_total", Counter, "action", "What remediation runs did: dead letters put back (replayed), set aside in the queue dead (poison), without a target (skipped_no_target), not put back for a fault of storage (failed); and targets with letters that were not healthy (skipped_unhealthy).";
+    HEALTH_STATUS = "mutt_moog_health_status", Gauge, "", "1 if Moogsoft answered its last health probe, else 0.";
+    TARGET_HEALTH = "mutt_forward_target_health", Gauge, "target", "1 if a target answered its last health probe, else 0.";
+    DEAD_LETTER_ACTIONS = "mutt_dead_letter_actions_total", Counter, "action", "Dead letters that people put back (replay), took away (discard) or changed (edit).";
     STORE_DAMAGED = "mutt_store_damaged_total", Counter, "store", "Damaged parts of stores met and left out: database files, audit rows, frames of the recent store.";
     RULES_STEPS = "mutt_rules_steps_total", Counter, "", "Work of finding the rules that may match, in comparisons of a text; trying a regular expression counts 16. Divided by the events judged it says how well rules and traffic go together.";
 }

@@ -62,7 +62,8 @@ impl Fields {
     }
 }
 
-fn parse_time(text: &str) -> Option<Timestamp> {
+/// A moment as people and forms write it.
+pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
     // People write a blank between date and time; and a plus sign that was not percent-encoded arrives as one.
     let text = match (text.get(..10), text.get(10..)) {
         (Some(date), Some(rest)) if rest.starts_with(' ') => &format!("{date}T{}", &rest[1..]),

@@ -92,6 +92,21 @@ pub(super) fn count(number: u64) -> String {
     out
 }
 
+/// Bytes as people look at what they cannot read: place, hexadecimal, and as text where that is harmless. No more than
+/// `most` bytes.
+pub(super) fn hex_dump(bytes: &[u8], most: usize) -> String {
+    let mut out = String::new();
+    for (line, row) in bytes[..bytes.len().min(most)].chunks(16).enumerate() {
+        let hex = row.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+        let text = row.iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '.' });
+        let _ = writeln!(out, "{:08x}  {hex:<47}  {}", line * 16, text.collect::<String>());
+    }
+    if bytes.len() > most {
+        let _ = writeln!(out, "and {} bytes more", bytes.len() - most);
+    }
+    out
+}
+
 /// Bytes in the unit that fits.
 pub(super) fn bytes(number: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -148,6 +163,15 @@ pub(super) fn url_encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_shown_with_their_place_and_no_more_than_asked() {
+        let dump = hex_dump(b"\xff\x00<b>0123456789abcdef", 18);
+        let expected = "00000000  ff 00 3c 62 3e 30 31 32 33 34 35 36 37 38 39 61  ..<b>0123456789a\n\
+                        00000010  62 63                                            bc\nand 3 bytes more\n";
+        assert_eq!(dump, expected);
+        assert_eq!(hex_dump(&[], 10), "");
+    }
 
     #[test]
     fn nothing_from_outside_stays_invisible() {

@@ -8,6 +8,7 @@ mod support;
 
 mod bad_input;
 mod bench;
+mod dead_letters;
 mod delivery_faults;
 mod disk_full;
 mod docs_in_sync;
@@ -22,6 +23,7 @@ mod queue_contract;
 mod queue_model;
 mod real_clients;
 mod reload;
+mod remediation;
 mod routing;
 mod stop_and_ports;
 mod store_contract;

@@ -33,7 +33,8 @@ fn event(host: &str, message: &str, severity: u8) -> serde_json::Value {
 
 fn command(server: &Server, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_muttd"))
-        .args(["targets", "--url", &format!("http://{}", server.ports.web), "--key", ADMIN_KEY])
+        .args(["targets", "--url", &format!("http://{}", server.ports.web)])
+        .env("MUTTD_ADMIN_API_KEY", ADMIN_KEY)
         .args(arguments)
         .output()
         .expect("the binary can be started")
@@ -144,7 +145,7 @@ fn the_command_line_finds_the_key_in_the_data_directory() {
     let server = server(&folder, &target("noc", &receiver, ""));
     let listed = |data: &Path| {
         Command::new(env!("CARGO_BIN_EXE_muttd"))
-            .args(["targets", "--json", "--url", &server.ports.web.to_string(), "--data"])
+            .args(["targets", "--json", "--url", &format!("http://{}", server.ports.web), "--data"])
             .arg(data)
             .env_remove("MUTTD_ADMIN_API_KEY")
             .output()

@@ -147,7 +147,7 @@ impl Core {
 
     /// Reads on from where the consumer is; ends what [`State::start_read`] began, whatever happens.
     pub(super) fn read_ahead(&self, range: Range<Seq>) -> Result<(), Trouble> {
-        let result = self.read_some(range.clone());
+        let result = self.read_some(range.clone(), READ_RECORDS);
         let (stored, read_to) = match &result {
             Ok((_, read_to)) => (Ok(()), *read_to),
             Err(trouble) => (Err(trouble.clone()), range.start),
@@ -163,7 +163,7 @@ impl Core {
     }
 
     /// Some records of `range`, and how far that got.
-    fn read_some(&self, range: Range<Seq>) -> Result<(Vec<Stored>, Seq), Trouble> {
+    fn read_some(&self, range: Range<Seq>, records: usize) -> Result<(Vec<Stored>, Seq), Trouble> {
         let mut from = range.start;
         while from < range.end {
             let (generation, to) = {
@@ -174,7 +174,7 @@ impl Core {
                 }
             };
             let read = match generation {
-                Some(first) => self.read_generation(first, from..to),
+                Some(first) => self.read_generation(first, from..to, records),
                 None => Ok(Vec::new()),
             };
             match read {
@@ -193,14 +193,14 @@ impl Core {
         Ok((Vec::new(), range.end))
     }
 
-    fn read_generation(&self, first: Seq, range: Range<Seq>) -> Result<Vec<Stored>, Trouble> {
+    fn read_generation(&self, first: Seq, range: Range<Seq>, records: usize) -> Result<Vec<Stored>, Trouble> {
         let generation = match self.generation(first, Access::Read) {
             Ok(generation) => generation,
             // It was drained and deleted between the look at the state and now.
             Err(Trouble::Io(_)) if self.state.lock().generation_of(first) != Some(first) => return Ok(Vec::new()),
             Err(trouble) => return Err(trouble),
         };
-        generation.read(range.start, range.end, READ_RECORDS, READ_BYTES).map_err(|trouble| {
+        generation.read(range.start, range.end, records, READ_BYTES).map_err(|trouble| {
             drop(generation);
             self.set_generation_aside(&mut self.shelf.lock(), first, trouble)
         })
@@ -265,7 +265,7 @@ impl Core {
     /// A record that was handed out before; `None` if there is nothing left of it.
     fn read_again(&self, seq: Seq, attempt: u32) -> Result<Option<Lease>, Trouble> {
         let Some(first) = self.state.lock().generation_of(seq) else { return Ok(None) };
-        let stored = match self.read_generation(first, seq..seq + 1) {
+        let stored = match self.read_generation(first, seq..seq + 1, 1) {
             Err(Trouble::Broken(_)) => return Ok(None),
             other => other?.pop(),
         };
@@ -295,7 +295,7 @@ impl Core {
         for (seq, attempt) in claimed {
             let generation = self.state.lock().generation_of(seq);
             let stored = match generation {
-                Some(first) => self.read_generation(first, seq..seq + 1).map(|mut stored| stored.pop()),
+                Some(first) => self.read_generation(first, seq..seq + 1, 1).map(|mut stored| stored.pop()),
                 None => Ok(None),
             };
             match stored {
@@ -330,7 +330,9 @@ impl Core {
         let (mut from, end) = (from, self.state.lock().end());
         let mut room = 4 * READ_BYTES;
         while found.len() < max && from < end && room > 0 {
-            let (stored, read_to) = self.read_some(from..end).map_err(|trouble| self.storage_error(trouble))?;
+            let (stored, read_to) = self
+                .read_some(from..end, (max - found.len()).min(READ_RECORDS))
+                .map_err(|trouble| self.storage_error(trouble))?;
             from = read_to;
             for Stored { seq, retry, body } in stored {
                 let Ok(record) = body else { continue };

@@ -1,12 +1,14 @@
 //! The API, version 2: JSON objects under `/api/v2`, for scripts and other systems. Every route wants a key or a session.
 
 mod changes;
+mod dead_letters;
 mod events;
 mod inventory;
 mod rules;
 mod status;
 mod targets;
 
+pub(super) use dead_letters::{filter as letter_filter, queue as letter_queue};
 pub(super) use events::{event_id, query};
 pub(super) use status::hour_label;
 
@@ -36,13 +38,23 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/events/{id}", get(events::show))
         .route("/audit-logs", get(events::audit_logs))
         .route("/config-audit", get(changes::config_audit))
-        .route("/dead-letters", get(changes::dead_letters))
         .route("/targets", get(targets::list))
         .route("/targets/{name}", get(targets::show))
         .route("/targets/{name}/test", post(targets::test))
         .route("/targets/{name}/reset", post(targets::reset))
         .route("/outboxes/{name}", delete(targets::discard_outbox))
         .route("/outboxes/{name}/move", post(targets::move_outbox))
+        .route("/dead-letters", get(dead_letters::list))
+        .route("/dead-letters/groups", get(dead_letters::groups))
+        .route("/dead-letters/replay", post(dead_letters::replay))
+        .route("/dead-letters/discard", post(dead_letters::discard))
+        .route(
+            "/dead-letters/{queue}/{seq}",
+            get(dead_letters::show).patch(dead_letters::change).delete(dead_letters::discard_one),
+        )
+        .route("/dead-letters/{queue}/{seq}/replay", post(dead_letters::replay_one))
+        .route("/remediation", get(dead_letters::remediation))
+        .route("/remediation/run", post(dead_letters::run))
         .route("/metrics", get(status::metrics))
         .route("/status", get(status::status))
         .route("/version", get(status::version))

@@ -2,6 +2,7 @@
 
 mod about;
 mod changes;
+mod dead_letter;
 mod dead_letters;
 mod events;
 mod inventory;
@@ -46,12 +47,13 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/teams/edit", get(inventory::edit_team).post(inventory::save_team))
         .route("/teams/remove", get(inventory::confirm_team).post(inventory::remove_team))
         .route("/changes", get(changes::list))
-        .route("/dead-letters", get(dead_letters::list))
         .route("/targets", get(targets::list))
         .route("/targets/test", post(targets::test))
         .route("/targets/reset", post(targets::reset))
         .route("/outboxes/move", post(targets::move_outbox))
         .route("/outboxes/discard", get(targets::confirm_discard).post(targets::discard_outbox))
+        .route("/dead-letters", get(dead_letters::list).post(dead_letters::act))
+        .route("/dead-letters/{queue}/{seq}", get(dead_letter::show).post(dead_letter::act))
         .route("/status", get(about::show))
         .route("/account", get(login::account_form).post(login::change_password))
         .route("/logout", post(login::logout))

@@ -42,6 +42,11 @@ impl Request {
         Self::new("POST", address, path)
     }
 
+    /// PATCH `path`.
+    pub fn patch(address: SocketAddr, path: impl Into<String>) -> Self {
+        Self::new("PATCH", address, path)
+    }
+
     /// DELETE `path`.
     pub fn delete(address: SocketAddr, path: impl Into<String>) -> Self {
         Self::new("DELETE", address, path)

@@ -1,0 +1,96 @@
+//! Wires the remediation: who asks each target how it is, and which way a report takes. Decides nothing itself.
+//! A crash forgets what the targets answered; they are asked again at the start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Lives, random_seed};
+use crate::clock::Clock;
+use crate::forward::Wiring;
+use crate::live::{Live, live};
+use crate::model::{Alert, Decision, EventIds, Health, Judged, Matched, RuleId, TargetName};
+use crate::queue::Queues;
+use crate::remedy::{ProbeParts, Remedy, RemedyParts, Reporter, start_probe};
+use crate::store::Stores;
+
+/// The rule number of alerts that no rule made, as meta-alerts have it.
+const NO_RULE: RuleId = RuleId(0);
+
+/// What the remediation is built from.
+pub(super) struct Parts<'a> {
+    pub(super) queues: &'a Queues,
+    pub(super) stores: &'a Stores,
+    pub(super) lives: &'a Lives,
+    pub(super) clock: &'a Clock,
+    /// The receivers of the outboxes, as they are configured at the moment.
+    pub(super) targets: Vec<(TargetName, Live<Wiring>)>,
+    /// The name of this appliance in its reports.
+    pub(super) node: String,
+}
+
+/// Starts a prober for each target, and the loop.
+pub(super) fn start(parts: Parts<'_>, stop: &CancellationToken) -> anyhow::Result<(Remedy, Vec<JoinHandle<()>>)> {
+    let mut tasks = Vec::new();
+    let mut healths = BTreeMap::new();
+    for (name, wiring) in parts.targets {
+        let (health, read) = live(Health::unknown(name.clone()));
+        healths.insert(name.clone(), read);
+        let probe = ProbeParts {
+            target: name,
+            ask: Arc::new(move || ask(wiring.get()).boxed()),
+            health,
+            settings: parts.lives.remedy.clone(),
+            clock: parts.clock.clone(),
+        };
+        tasks.push(start_probe(probe, stop.clone()));
+    }
+    let remedy = RemedyParts {
+        queues: parts.queues.clone(),
+        health: healths,
+        settings: parts.lives.remedy.clone(),
+        report: reporter(parts.queues, parts.stores, parts.lives),
+        node: if parts.node.is_empty() { "muttd".to_owned() } else { parts.node },
+        ids: EventIds::new(random_seed()?),
+        clock: parts.clock.clone(),
+    };
+    let (remedy, task) = Remedy::start(remedy, stop.clone());
+    tasks.push(task);
+    Ok((remedy, tasks))
+}
+
+async fn ask(wiring: Arc<Wiring>) -> Result<(), String> {
+    wiring.probe().await
+}
+
+/// The way of a meta-alert: into the audit and the recent store, then to the default targets.
+fn reporter(queues: &Queues, stores: &Stores, lives: &Lives) -> Reporter {
+    let (outboxes, settings) = (queues.outboxes.clone(), lives.alerter.clone());
+    let (audit, recent) = (Arc::clone(&stores.audit), Arc::clone(&stores.recent));
+    Arc::new(move |alert: Alert| {
+        let (outboxes, settings, audit) = (outboxes.clone(), settings.get(), Arc::clone(&audit));
+        let recent = Arc::clone(&recent);
+        async move {
+            let matched = Matched { rule: NO_RULE, handling: alert.handling.clone(), team: alert.team.clone() };
+            let decision = Decision { environment: alert.environment, matched: Some(matched) };
+            let judged = Judged { event: alert.event.clone(), decision };
+            if let Err(error) = audit.record(vec![judged.clone()]).await {
+                tracing::warn!(%error, "a report is not audited; it is sent all the same");
+            }
+            recent.append(&Arc::new(vec![judged]));
+            let named = outboxes.iter().filter(|(name, _)| settings.default_targets.contains(name));
+            let mut chosen: Vec<_> = named.map(|(_, outbox)| outbox).collect();
+            if chosen.is_empty() {
+                chosen.extend(outboxes.values().next());
+            }
+            for outbox in chosen {
+                outbox.append(std::slice::from_ref(&alert)).await.map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        }
+        .boxed()
+    })
+}
