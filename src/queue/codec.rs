@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn items_come_back_as_they_were() {
         let mut scratch = Scratch::default();
-        for items in [vec![], vec!["one".to_owned()], vec!["x".repeat(100_000); 20]] {
+        for items in [vec![], vec!["one".to_owned()], vec!["x".repeat(100_000); 10]] {
             let payload = encode_with(&items, usize::MAX, &mut scratch).unwrap();
             assert_eq!(decode_with::<String>(payload, &mut scratch).unwrap(), items);
         }
