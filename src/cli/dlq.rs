@@ -299,7 +299,7 @@ fn list_lines(answer: &Value) -> String {
         for item in queue["items"].as_array().into_iter().flatten() {
             lines.push_str(&format!(
                 "{:>8}  {}  {}  {}  {}  {}\n",
-                item["seq"],
+                text(&item["seq"]),
                 text(&item["died_at"]),
                 text(&item["origin"]),
                 text(&item["class"]),
@@ -321,7 +321,7 @@ fn group_lines(answer: &Value) -> String {
         for group in queue["groups"].as_array().into_iter().flatten() {
             lines.push_str(&format!(
                 "{:>8}  {}  {}  {}\n",
-                group["count"],
+                text(&group["count"]),
                 text(&group["origin"]),
                 text(&group["class"]),
                 text(&group["reason"]),
