@@ -8,7 +8,7 @@ use crate::model::{DeathClass, Timestamp};
 use crate::queue::Seq;
 use crate::remedy::{DeadItem, DeadQueue};
 
-/// Letters one call counts: some seconds' work. Beyond, the answer says that it is not complete.
+/// Letters one call counts, so that it ends. Beyond, the answer says that it is not complete.
 const MOST_COUNTED: u64 = 200_000;
 /// Groups kept; further ones are counted together.
 const MOST_GROUPS: usize = 200;

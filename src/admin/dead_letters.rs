@@ -12,7 +12,7 @@ use crate::remedy::{DeadItem, DeadQueue};
 const MAX_LETTERS: usize = 200;
 /// Letters read at once: their memory is bounded by this and the largest record.
 const PAGE: usize = 128;
-/// Letters one call looks at for those that fit a filter: about a second.
+/// Letters one call looks at for those that fit a filter, so that an answer comes however few fit.
 const MOST_LOOKED_AT: usize = 20_000;
 
 /// Which letters; members that are `None` do not restrict.
