@@ -323,7 +323,7 @@ fn a_full_disk_refuses_loses_nothing_and_works_again_when_there_is_room() {
             let mut stored = BTreeSet::new();
             let ballast = disk.point.join("ballast");
             for round in 0..3_u64 {
-                std::fs::write(&ballast, vec![1; 24 << 20]).unwrap();
+                fill_up(&ballast, 24 << 20).await;
                 let refused = fill(&queue, round * 100_000, &mut stored).await;
                 assert!(refused > 0, "{kind}, round {round}");
                 std::fs::remove_file(&ballast).unwrap();
@@ -333,6 +333,18 @@ fn a_full_disk_refuses_loses_nothing_and_works_again_when_there_is_room() {
             queue.close().await.unwrap();
         });
     }
+}
+
+/// Writes so many bytes as soon as there is room: what was drained is deleted by the writer a moment after the last ack.
+async fn fill_up(ballast: &Path, bytes: usize) {
+    for _ in 0..200 {
+        match std::fs::write(ballast, vec![1; bytes]) {
+            Ok(()) => return,
+            Err(_) => drop(std::fs::remove_file(ballast)),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the space of what was drained is not given back");
 }
 
 /// Appends until the disk refuses for the third time; returns how often it did.
