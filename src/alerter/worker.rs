@@ -31,6 +31,9 @@ use crate::telemetry::metrics::{ALERTER_BACKPRESSURE, ALERTER_SHED, RULES_STEPS}
 const RECORDS: usize = 16;
 /// How long a lease waits for the first record; a stop is noticed no later than this.
 const LEASE_WAIT: Duration = Duration::from_millis(500);
+/// Batches begin no sooner after one another while few records wait: each costs transactions and syncs, which at a
+/// moderate rate were most of what an event cost (ADR-012). Nobody notices that an alert leaves so much later.
+const CYCLE: Duration = Duration::from_millis(20);
 /// Pause after the event queue could not be read.
 const FAILED_LEASE_PAUSE: Duration = Duration::from_secs(1);
 /// Events appended at once while a record is taken apart: they share their sync.
@@ -40,8 +43,15 @@ const APART_AT_ONCE: usize = 64;
 pub(super) async fn run(parts: AlerterParts, stop: CancellationToken) {
     let (sender, receiver) = mpsc::channel(1);
     let recording = tokio::spawn(effects::run(parts.clone(), receiver, stop.clone()));
-    let mut worker =
-        Worker { parts, stop, pressures: Pressures::default(), level: Level::Calm, lease_fails: false, careful: true };
+    let mut worker = Worker {
+        parts,
+        stop,
+        pressures: Pressures::default(),
+        level: Level::Calm,
+        lease_fails: false,
+        careful: true,
+        leased_at: tokio::time::Instant::now(),
+    };
     worker.run(&sender).await;
     drop(sender);
     if let Err(error) = recording.await {
@@ -59,6 +69,8 @@ struct Worker {
     lease_fails: bool,
     /// Whether records are leased one at a time.
     careful: bool,
+    /// When the last batch was leased.
+    leased_at: tokio::time::Instant,
 }
 
 impl Worker {
@@ -76,13 +88,23 @@ impl Worker {
                 self.pause(jittered(settings.defer_sleep)).await;
                 continue;
             }
+            self.let_gather().await;
             let records = self.lease(if self.careful { 1 } else { RECORDS }).await;
             if records.is_empty() {
                 continue;
             }
+            self.leased_at = tokio::time::Instant::now();
             if let Some(work) = self.judge(records, &settings, observed.crowded).await {
                 room.send(work);
             }
+        }
+    }
+
+    /// Waits for company when few records wait and the last batch was begun a moment ago.
+    async fn let_gather(&self) {
+        let since = self.leased_at.elapsed();
+        if !self.careful && since < CYCLE && self.parts.events.depth().records < 2 * RECORDS as u64 {
+            self.pause(CYCLE - since).await;
         }
     }
 

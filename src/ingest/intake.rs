@@ -1,7 +1,8 @@
 //! The only place that appends events: gathers what all listeners bring into micro-batches and has them committed.
 //!
 //! Batching is natural: while [`APPENDS_AT_ONCE`] appends wait for their sync, further submissions gather, and the next
-//! record takes all of them. A lone event is committed at once; under load a record holds a thousand.
+//! record takes all of them. A lone event is committed at once; under load a record holds a thousand. In between, what
+//! comes by stream or datagram waits up to [`PACE`] for company.
 //!
 //! Each kind of input has a lane of its own: a channel, and room for [`LANE_BYTES`], for which its listeners wait. Records
 //! are filled from the lanes in turn, so that an input which floods neither takes the room of the others nor makes them
@@ -12,6 +13,7 @@
 
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -29,6 +31,8 @@ const BATCH_BYTES: usize = 512 << 10;
 const HEAD_BYTES: usize = 96;
 /// Appends waiting for their sync at once: one being synced, one being encoded.
 const APPENDS_AT_ONCE: usize = 2;
+/// Records of streams and datagrams begin no sooner after one another, unless half a record waits: each costs a sync.
+const PACE: Duration = Duration::from_millis(4);
 /// Kinds of inputs: HTTP, syslog datagrams, traps, syslog streams.
 const LANES: usize = 4;
 /// Bytes of events between the listeners of one lane and the queue, at most; eight records.
@@ -279,10 +283,10 @@ impl Waiting {
         .await
     }
 
-    /// A record that begins with `first`: one submission of each lane in turn, until nothing waits or nothing fits.
-    fn gather(&mut self, first: Submission) -> Vec<Submission> {
-        let (mut events, mut bytes) = (first.summary.events, first.bytes);
-        let mut batch = vec![first];
+    /// Adds to a record one submission of each lane in turn, until nothing waits or nothing fits.
+    fn gather(&mut self, batch: &mut Vec<Submission>) {
+        let (mut events, mut bytes) =
+            (events_in(batch), batch.iter().map(|submission| submission.bytes).sum::<usize>());
         let mut idle = 0;
         let mut lane = self.turn;
         while idle < LANES {
@@ -301,18 +305,37 @@ impl Waiting {
             }
             lane = (lane + 1) % LANES;
         }
-        batch
+    }
+}
+
+fn events_in(batch: &[Submission]) -> u64 {
+    batch.iter().map(|submission| submission.summary.events).sum()
+}
+
+impl Submission {
+    /// Whether nobody waits for the answer, be it a client or the sender of an inform: a stream's sender has none.
+    fn can_wait(&self) -> bool {
+        let waits = [Protocol::Http, Protocol::SnmpTrap, Protocol::Internal];
+        self.summary.by_protocol().all(|(protocol, _)| !waits.contains(&protocol))
     }
 }
 
 /// Gathers submissions into records until every sender is gone, then waits for the appends under way.
 async fn run(mut waiting: Waiting, queue: Queue<Event>, rates: Rates) {
     let appends = Arc::new(Semaphore::new(APPENDS_AT_ONCE));
+    let mut begun = tokio::time::Instant::now();
     loop {
         // The slot first: while none is free, submissions gather in the lanes.
         let Ok(slot) = Arc::clone(&appends).acquire_owned().await else { return };
         let Some(first) = waiting.first().await else { break };
-        let batch = waiting.gather(first);
+        let mut batch = vec![first];
+        waiting.gather(&mut batch);
+        let since = begun.elapsed();
+        if since < PACE && batch.iter().all(Submission::can_wait) && events_in(&batch) < BATCH_EVENTS / 2 {
+            tokio::time::sleep(PACE - since).await;
+            waiting.gather(&mut batch);
+        }
+        begun = tokio::time::Instant::now();
         let (queue, rates) = (queue.clone(), rates.clone());
         tokio::spawn(async move {
             commit(&queue, &rates, batch).await;
@@ -330,7 +353,7 @@ async fn commit(queue: &Queue<Event>, rates: &Rates, mut batch: Vec<Submission>)
     match queue.append_forms(&forms).await {
         Ok(()) => {
             batch.iter().for_each(|submission| submission.summary.count_committed());
-            rates.count_received(batch.iter().map(|submission| submission.summary.events).sum());
+            rates.count_received(events_in(&batch));
             let receipt = Receipt { queue_depth: queue.depth().items };
             for submission in batch {
                 answer(submission.answer, Ok(receipt));
@@ -338,7 +361,7 @@ async fn commit(queue: &Queue<Event>, rates: &Rates, mut batch: Vec<Submission>)
         }
         Err(error) => {
             let refusal = refusal_of(&error);
-            let events: u64 = batch.iter().map(|submission| submission.summary.events).sum();
+            let events = events_in(&batch);
             tracing::warn!(queue.name = queue.name(), events, "Events refused: {error}");
             for submission in batch {
                 match submission.answer {
@@ -387,7 +410,8 @@ mod tests {
     /// Protocols and numbers of the submissions in the next record.
     async fn record(waiting: &mut Waiting) -> Vec<(Protocol, u64)> {
         let first = waiting.first().await.expect("something waits");
-        let batch = waiting.gather(first);
+        let mut batch = vec![first];
+        waiting.gather(&mut batch);
         batch.iter().flat_map(|submission| submission.summary.by_protocol()).collect()
     }
 
