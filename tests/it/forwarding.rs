@@ -1,5 +1,6 @@
 //! From the alert to the receiver: what is sent, what is tried again, what is given up, and that keys are asked for.
 
+use muttd::cli::mock_moog::{MockMoog, MockOptions};
 use serde_json::json;
 
 use crate::support::{ADMIN_KEY, INGEST_KEY, Receiver, Reply, Request, Server, eventually};
@@ -38,6 +39,29 @@ fn an_alert_has_the_form_the_receiver_expects() {
     }
     assert_eq!(post.json["custom_info"]["message"], "Power Supply 2 failed");
     assert_eq!(post.path, "/events/webhook_mutt");
+}
+
+/// What the end-to-end test of MUTT 2.x asks: an event goes in by HTTP, and the receiver counts it within 30 seconds.
+#[test]
+fn an_event_is_counted_by_the_receiver_that_comes_with_the_program() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mock = MockMoog::start(listener, MockOptions::default()).unwrap();
+    let address = mock.local_addr();
+    let url = format!("http://{address}/events");
+    let server = Server::builder().env("MUTTD_MOOG_WEBHOOK_URL", url).start();
+    server.rule(&json!({"match_string": "power supply"}));
+    Request::post(server.ports.ingest, "/ingest")
+        .key(INGEST_KEY)
+        .json(&event("Power Supply 1 failed"))
+        .expect()
+        .must_be(200);
+    let counted = || {
+        let events = Request::get(address, "/events").expect().must_be(200).json();
+        (events["count"] == 1).then(|| events["events"][0]["description"].clone())
+    };
+    assert_eq!(eventually("the receiver counts the event", counted), "Power Supply 1 failed");
 }
 
 #[test]

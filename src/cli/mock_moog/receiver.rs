@@ -1,6 +1,7 @@
 //! A receiver that behaves like Moogsoft's webhook, or misbehaves as told: for trials, demonstrations and tests.
 //!
-//! It takes `POST` on any path, remembers what it took, and answers `GET /stats` and `GET /health`. It keeps nothing
+//! It takes `POST` on any path, remembers what it took, and answers `GET /stats`, `GET /health` and, as the receiver that
+//! comes with MUTT 2.x does, `GET /events` with their number. It keeps nothing
 //! on disk and bounds what it remembers. It is no part of an appliance in service.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -101,6 +102,7 @@ impl MockMoog {
         let receiver = Arc::new(Receiver { options: Mutex::new(options), memory: Mutex::new(Memory::default()) });
         let router = Router::new()
             .route("/stats", get(stats))
+            .route("/events", get(events).fallback(receive))
             .route("/health", get(|| async { Json(json!({"status": "healthy"})) }))
             .fallback(receive)
             .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -160,6 +162,12 @@ async fn stats(State(receiver): State<Arc<Receiver>>) -> Json<Value> {
     let mut body = json!(memory.stats);
     body["last_events"] = json!(last);
     Json(body)
+}
+
+async fn events(State(receiver): State<Arc<Receiver>>) -> Json<Value> {
+    let memory = receiver.memory.lock();
+    let last: Vec<&Value> = memory.alerts.iter().rev().take(SHOWN_ALERTS).collect();
+    Json(json!({"count": memory.stats.accepted, "events": last}))
 }
 
 async fn receive(
@@ -319,6 +327,8 @@ mod tests {
         let stats: Value = serde_json::from_str(&ask(address, get("/stats")).await.1).expect("JSON");
         assert_eq!((&stats["received"], &stats["accepted"], &stats["failed"]), (&json!(3), &json!(1), &json!(2)));
         assert_eq!(stats["last_events"][0]["external_id"], "a");
+        let events: Value = serde_json::from_str(&ask(address, get("/events")).await.1).expect("JSON");
+        assert_eq!((&events["count"], &events["events"][0]["class"]), (&json!(1), &json!("NETO")));
         assert_eq!(mock.alerts().len(), 1);
         mock.stop().await.expect("it stops well");
     }
