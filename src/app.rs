@@ -31,6 +31,7 @@ use crate::net;
 use crate::net::http::{HttpLimits, serve};
 use crate::queue::Queues;
 use crate::remedy;
+use crate::secret::Secret;
 use crate::store::{self, Stores};
 use crate::telemetry::metrics;
 use crate::telemetry::{ListenerBoard, ListenerHandle, ListenerState, Rates, TargetBoard};
@@ -57,7 +58,7 @@ pub struct Greeting {
     /// The first user's name and password.
     pub first_login: Option<FirstLogin>,
     /// Ingest and admin API key, when they were made now.
-    pub fresh_keys: Option<(String, String)>,
+    pub fresh_keys: Option<(Secret, Secret)>,
     /// Where the keys are kept.
     pub secrets_file: PathBuf,
 }
@@ -177,15 +178,15 @@ impl App {
     }
 
     /// The key senders of JSON use.
-    pub fn ingest_api_key(&self) -> String {
-        self.config.lock().ingest_secrets.api_keys.first().cloned().unwrap_or_default()
+    pub fn ingest_api_key(&self) -> Secret {
+        self.config.lock().ingest_secrets.api_keys.first().map(|pair| pair.current.clone()).unwrap_or_default()
     }
 
     /// Puts a newly read configuration into force, and has rules, hosts and teams read again.
     pub fn reload(&self, config: Config) {
         self.senders.ingest.set(config.ingest.clone());
         self.senders.ingest_secrets.set(config.ingest_secrets.clone());
-        self.senders.admin_secrets.set(AdminSecrets { admin_api_keys: config.admin_api_keys.clone() });
+        self.senders.admin_secrets.set(AdminSecrets { admin_api_key: config.admin_api_key.clone() });
         self.senders.alerter.set(config.alerter.clone());
         self.rewire(&config.targets);
         self.senders.remedy.set(config.remedy.clone());
@@ -268,7 +269,7 @@ struct StageParts<'a> {
 fn settings(config: &Config) -> (Senders, Lives) {
     let (ingest_sender, ingest) = live(config.ingest.clone());
     let (ingest_secrets_sender, ingest_secrets) = live(config.ingest_secrets.clone());
-    let (admin_sender, admin_secrets) = live(AdminSecrets { admin_api_keys: config.admin_api_keys.clone() });
+    let (admin_sender, admin_secrets) = live(AdminSecrets { admin_api_key: config.admin_api_key.clone() });
     let (alerter_sender, alerter) = live(config.alerter.clone());
     let (remedy_sender, remedy) = live(config.remedy.clone());
     let (recent_sender, recent) = live(config.recent);

@@ -33,6 +33,9 @@ pub mod net;
 /// What we log and count, and where it goes.
 pub mod telemetry;
 
+/// Keys, tokens and passwords, which are never printed.
+pub mod secret;
+
 /// Durable hand-over between stages, at least once.
 pub mod queue;
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::passwords::{self, check_new, digest, hex, random, random_password, same};
 use super::{Actor, Admin, AdminError};
+use crate::secret::{Secret, Slot};
 use crate::store::{Session, User};
 use crate::telemetry::metrics::LOGINS;
 
@@ -54,14 +55,14 @@ impl SessionInfo {
 impl Admin {
     /// Makes the user `admin` if there is no user yet, with `given_password` or a random one. Answers with the random
     /// one, to be shown once.
-    pub async fn ensure_admin(&self, given_password: Option<String>) -> anyhow::Result<Option<FirstLogin>> {
+    pub async fn ensure_admin(&self, given_password: Option<Secret>) -> anyhow::Result<Option<FirstLogin>> {
         if self.parts.stores.accounts.user_count().await? > 0 {
             return Ok(None);
         }
         let (password, shown) = match given_password {
             Some(password) => {
-                check_new("password", &password)?;
-                (password, false)
+                check_new("password", password.reveal())?;
+                (password.reveal().to_owned(), false)
             }
             None => (random_password()?, true),
         };
@@ -128,13 +129,12 @@ impl Admin {
     /// time.
     pub fn api_key_owner(&self, key: &str) -> Option<&'static str> {
         let secrets = self.parts.secrets.get();
-        let mut owner = None;
-        for (position, known) in secrets.admin_api_keys.iter().enumerate() {
-            if same(known, key) && !known.is_empty() {
-                owner = Some(if position == 0 { "api-key" } else { "api-key-next" });
-            }
-        }
-        owner
+        let slot = secrets.admin_api_key.find(key.as_bytes())?;
+        secrets.admin_api_key.used(slot, self.parts.clock.now());
+        Some(match slot {
+            Slot::Current => "api-key",
+            Slot::Next => "api-key-next",
+        })
     }
 
     async fn password_is_right(&self, user: &str, password: &str) -> Result<bool, AdminError> {

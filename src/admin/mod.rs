@@ -24,7 +24,6 @@ mod targets;
 pub(crate) mod testing;
 mod throttle;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,20 +54,15 @@ use crate::clock::Clock;
 use crate::live::Live;
 use crate::queue::Queues;
 use crate::remedy::Remedy;
+use crate::secret::SecretPair;
 use crate::store::Stores;
 use crate::telemetry::{ListenerBoard, Rates, TargetBoard};
 
 /// The keys that open the API.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AdminSecrets {
-    /// CURRENT, then NEXT; empty strings open nothing.
-    pub admin_api_keys: Vec<String>,
-}
-
-impl fmt::Debug for AdminSecrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AdminSecrets({} API keys)", self.admin_api_keys.len())
-    }
+    /// The key that may do everything.
+    pub admin_api_key: SecretPair,
 }
 
 /// What the layer works on.

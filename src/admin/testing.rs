@@ -18,6 +18,7 @@ use crate::model::{
 };
 use crate::queue::{MemoryBackend, Queue, Queues};
 use crate::remedy::{self, Remedy, RemedyParts};
+use crate::secret::SecretPair;
 use crate::store::{RecentSettings, Stores};
 use crate::telemetry::{ListenerBoard, ListenerState, Rates, TargetBoard};
 
@@ -56,7 +57,7 @@ impl TestAdmin {
             rates: Rates::new(clock.clone()),
             clock: clock.clone(),
             secrets: Live::constant(AdminSecrets {
-                admin_api_keys: vec!["current-key".into(), "next-key".into(), String::new()],
+                admin_api_key: SecretPair::new("admin_api_key", "current-key").with_next("next-key"),
             }),
             changed: Arc::default(),
             data_dir: dir.path().to_owned(),

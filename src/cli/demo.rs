@@ -77,7 +77,7 @@ async fn demonstrate(args: &DemoArgs, data: &Path, stop: &CancellationToken) -> 
         syslog_tcp: address(&app, "syslog_tcp")?,
         snmp: address(&app, "snmp")?,
         ingest_http: format!("http://{}/api/v2/ingest", address(&app, "ingest_http")?),
-        api_key: app.ingest_api_key(),
+        api_key: app.ingest_api_key().reveal().to_owned(),
         community: "public".to_owned(),
     };
     println!("muttd demo: the appliance is running; everything is kept in {}", data.display());

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, Greeting};
 use crate::config::Config;
+use crate::secret::process::keep_memory_private;
 use crate::telemetry::logs;
 
 /// Arguments of `muttd serve`.
@@ -24,6 +25,9 @@ pub struct ServeArgs {
 
 /// Runs until SIGTERM or SIGINT; SIGHUP reloads.
 pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    if let Err(error) = keep_memory_private() {
+        eprintln!("muttd: the memory of this process is not kept from core files and other processes: {error}");
+    }
     // Signals first: one that comes while starting must not kill half a start.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -61,7 +65,7 @@ pub fn show(greeting: &Greeting) {
     }
     if let Some((ingest, admin)) = &greeting.fresh_keys {
         println!("API keys made and kept in {}:", greeting.secrets_file.display());
-        println!("  ingest {ingest}");
-        println!("  admin  {admin}");
+        println!("  ingest {}", ingest.reveal());
+        println!("  admin  {}", admin.reveal());
     }
 }

@@ -20,6 +20,7 @@ pub use values::ConfigError;
 use values::Values;
 
 use crate::model::Team;
+use crate::secret::{Secret, SecretPair};
 use crate::telemetry::logs::LogFormat;
 use crate::{alerter, ingest, queue, remedy, store};
 
@@ -34,10 +35,10 @@ pub struct Config {
     pub ingest: ingest::Settings,
     /// What senders must know.
     pub ingest_secrets: ingest::Secrets,
-    /// Keys that may do everything: CURRENT, then NEXT.
-    pub admin_api_keys: Vec<String>,
+    /// The key that may do everything.
+    pub admin_api_key: SecretPair,
     /// Password for the first user; `None` to have one made.
-    pub admin_password: Option<String>,
+    pub admin_password: Option<Secret>,
     /// How events are judged.
     pub alerter: alerter::Settings,
     /// Where alerts are delivered.
@@ -53,7 +54,7 @@ pub struct Config {
     /// How it is logged.
     pub log_format: LogFormat,
     /// Ingest and admin key, when they were made by this call and should be shown once.
-    pub fresh_keys: Option<(String, String)>,
+    pub fresh_keys: Option<(Secret, Secret)>,
 }
 
 /// Addresses to listen on; `None` is off.
@@ -90,10 +91,10 @@ impl Config {
         let variable = |name: &str| overrides(name).or_else(|| std::env::var(name).ok());
         let values = Values::read(file, variable)?;
         let kept = secrets::load_or_create(data_dir)?;
-        let keys = |section: &'static str, kept: &str| -> Vec<String> {
+        let key = |name: &str, section: &'static str, kept: &str| -> SecretPair {
             let configured = values.text(section, "api_key");
             let current = if configured.is_empty() { kept.to_owned() } else { configured };
-            [current, values.text(section, "api_key_next")].into_iter().filter(|key| !key.is_empty()).collect()
+            SecretPair::new(name, current).with_next(values.text(section, "api_key_next"))
         };
         let targets = targets::read(&values, &secrets::NamedSecrets::new(kept.named.clone(), variable))?;
         let alerter = alerter::Settings {
@@ -101,19 +102,18 @@ impl Config {
             default_targets: vec![targets.default.clone()],
             ..alerter_settings(&values)?
         };
-        let admin_api_keys = keys("admin", &kept.admin_api_key);
-        let mut api_keys = keys("ingest", &kept.ingest_api_key);
-        let communities = values.list("snmp", "communities");
+        let admin_api_key = key("admin_api_key", "admin", &kept.admin_api_key);
+        let ingest_api_key = key("ingest_api_key", "ingest", &kept.ingest_api_key);
+        let communities = values.list("snmp", "communities").into_iter().map(Secret::new).collect();
         let fresh_keys = fresh_keys(&values, &kept);
-        // The admin key works on every call, so it may ingest too.
-        api_keys.extend(admin_api_keys.iter().cloned());
         Ok(Self {
             data_dir: data_dir.to_owned(),
             listen: listen(&values),
             ingest: ingest_settings(&values)?,
-            ingest_secrets: ingest::Secrets { api_keys, communities },
-            admin_api_keys,
-            admin_password: Some(values.text("admin", "password")).filter(|password| !password.is_empty()),
+            // The admin key works on every call, so it may ingest too.
+            ingest_secrets: ingest::Secrets { api_keys: vec![ingest_api_key, admin_api_key.clone()], communities },
+            admin_api_key,
+            admin_password: Some(Secret::new(values.text("admin", "password"))).filter(|password| !password.is_empty()),
             alerter,
             targets,
             remedy: remedy_settings(&values)?,
@@ -133,9 +133,9 @@ impl Config {
 }
 
 /// The keys that were made now and are in use: a configured key needs no showing.
-fn fresh_keys(values: &Values, kept: &secrets::KeptSecrets) -> Option<(String, String)> {
+fn fresh_keys(values: &Values, kept: &secrets::KeptSecrets) -> Option<(Secret, Secret)> {
     let unused = !values.text("ingest", "api_key").is_empty() && !values.text("admin", "api_key").is_empty();
-    (kept.fresh && !unused).then(|| (kept.ingest_api_key.clone(), kept.admin_api_key.clone()))
+    (kept.fresh && !unused).then(|| (Secret::new(kept.ingest_api_key.clone()), Secret::new(kept.admin_api_key.clone())))
 }
 
 /// Makes the directory, for the owner only, when it is missing.

@@ -9,7 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::ConfigError;
-use crate::forward::{Secret, SecretPair};
+use crate::secret::SecretPair;
 
 /// File in the data directory that holds the keys made at first start.
 pub const SECRETS_FILE: &str = "secrets.toml";
@@ -133,8 +133,8 @@ impl<'a> NamedSecrets<'a> {
                 variable_name(name)
             )
         })?;
-        let next = self.one(&format!("{name}_next"))?.map(Secret::new);
-        Ok(SecretPair { current: Secret::new(current), next })
+        let next = self.one(&format!("{name}_next"))?.unwrap_or_default();
+        Ok(SecretPair::new(name, current).with_next(next))
     }
 
     fn one(&self, name: &str) -> Result<Option<String>, String> {

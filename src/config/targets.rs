@@ -24,6 +24,8 @@ use crate::model::{Handling, Severity, TargetName, Team};
 const MOST_TARGETS: usize = 50;
 /// The name of the target that `[moog]` defines, and of the one that takes what no route names.
 pub const MOOGSOFT: &str = "moogsoft";
+/// What its key is called.
+pub const MOOG_API_KEY: &str = "moog_api_key";
 
 /// Where alerts go.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,8 +172,8 @@ fn legacy(values: &Values) -> Result<TargetConfig, ConfigError> {
     options.insert("url".into(), json!(values.text("moog", "webhook_url")));
     options.insert("agent_location".into(), json!(agent_location(values.text("moog", "agent_location"))));
     kind.prepare(options.clone()).map_err(|why| wrong(&why))?;
-    let key = |name| crate::forward::Secret::new(values.text("moog", name));
-    let secret = SecretPair { current: key("api_key"), next: Some(key("api_key_next")).filter(|key| !key.is_empty()) };
+    let key = |name| values.text("moog", name);
+    let secret = SecretPair::new(MOOG_API_KEY, key("api_key")).with_next(key("api_key_next"));
     Ok(TargetConfig {
         name: TargetName::new(MOOGSOFT).map_err(|why| wrong(&why))?,
         kind,

@@ -9,9 +9,10 @@ use futures_util::FutureExt;
 use tracing::info;
 
 use super::desk::{Blame, Desk};
-use super::{DeliveryError, FailureReason, Receipt, Secret, Settings, Wiring, retry};
+use super::{DeliveryError, FailureReason, Receipt, Secret, SecretPair, Settings, Wiring, retry};
 use crate::model::{Alert, DeadLetter, DeathClass, DeliveryOutcome};
 use crate::queue::{Leased, Seq};
+use crate::secret::Slot;
 use crate::telemetry::metrics::{FORWARD_LATENCY, FORWARD_SECRET};
 
 /// Room between two tries of the alert that a half-open breaker let through: the next one is another alert, if there is
@@ -105,25 +106,28 @@ impl Desk {
 
     /// Sends with the key that was taken last; if it is refused, with the other one at once.
     pub(super) async fn send(&self, wiring: &Wiring, alerts: &[Alert]) -> Result<Receipt, DeliveryError> {
-        let keys: Vec<&Secret> = wiring.secret.iter().flat_map(|pair| pair.keys()).collect();
-        let Some(first) = keys.get(self.key_in_use.load(Ordering::Relaxed)).or_else(|| keys.first()).copied() else {
+        let Some(pair) = &wiring.secret else { return wiring.target.deliver(alerts, None).await };
+        let keys: Vec<(Slot, &Secret)> = pair.slots().collect();
+        let in_use = self.key_in_use.load(Ordering::Relaxed);
+        let Some(first) = keys.get(in_use).or_else(|| keys.first()).copied() else {
             return wiring.target.deliver(alerts, None).await;
         };
-        let outcome = wiring.target.deliver(alerts, Some(first)).await;
+        let outcome = wiring.target.deliver(alerts, Some(first.1)).await;
         let Err(DeliveryError::Credentials { .. }) = outcome else {
-            self.key_worked(outcome.is_ok(), first, &keys);
+            self.key_worked(outcome.is_ok(), first.0, pair);
             return outcome;
         };
-        let Some(other) = keys.iter().find(|key| **key != first).copied() else { return outcome };
-        let outcome = wiring.target.deliver(alerts, Some(other)).await;
-        self.key_worked(outcome.is_ok(), other, &keys);
+        let Some(other) = keys.iter().find(|key| key.1 != first.1).copied() else { return outcome };
+        let outcome = wiring.target.deliver(alerts, Some(other.1)).await;
+        self.key_worked(outcome.is_ok(), other.0, pair);
         outcome
     }
 
     /// Remembers which key a target takes, and says so when it is another one than before.
-    fn key_worked(&self, worked: bool, key: &Secret, keys: &[&Secret]) {
-        let Some(index) = keys.iter().position(|found| *found == key).filter(|_| worked) else { return };
-        let name = if index == 0 { "current" } else { "next" };
+    fn key_worked(&self, worked: bool, slot: Slot, pair: &SecretPair) {
+        let Some(index) = pair.slots().position(|(found, _)| found == slot).filter(|_| worked) else { return };
+        pair.used(slot, self.parts.clock.now());
+        let name = slot.name();
         metrics::counter!(FORWARD_SECRET, "target" => self.parts.name.to_string(), "secret" => name).increment(1);
         if self.key_in_use.swap(index, Ordering::Relaxed) != index {
             info!(target = %self.parts.name, secret = name, "the target takes another key than before");

@@ -88,7 +88,7 @@ async fn a_target_that_asks_for_patience_is_not_asked_meanwhile() {
 }
 
 fn pair(current: &str, next: Option<&str>) -> SecretPair {
-    SecretPair { current: Secret::new(current), next: next.map(Secret::new) }
+    SecretPair::new("noc", current).with_next(next.unwrap_or_default())
 }
 
 #[tokio::test(start_paused = true)]

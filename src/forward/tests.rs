@@ -449,7 +449,7 @@ async fn a_changed_url_and_key_take_effect_at_once() {
     house.append(&["a", "b"]).await;
     house.wiring.set(Wiring {
         target: target(&format!("http://{address}/events"), Duration::from_secs(5)),
-        secret: Some(SecretPair { current: Secret::new("n3w"), next: None }),
+        secret: Some(SecretPair::new("noc", "n3w")),
         settings: Settings::default(),
     });
     let house = house.run_dry().await;

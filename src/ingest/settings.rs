@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use chrono::FixedOffset;
 
+use crate::secret::{Secret, SecretPair};
+
 /// Limits and options of every input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -53,10 +55,10 @@ impl Default for Settings {
 /// What proves that a sender may send. Values are compared in constant time and printed nowhere.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secrets {
-    /// API keys that may ingest: CURRENT, then NEXT, of the ingest and the admin key.
-    pub api_keys: Vec<String>,
+    /// API keys that may ingest: the ingest key and the admin key.
+    pub api_keys: Vec<SecretPair>,
     /// SNMP v1/v2c communities; empty accepts none.
-    pub communities: Vec<String>,
+    pub communities: Vec<Secret>,
 }
 
 impl fmt::Debug for Secrets {

@@ -63,6 +63,7 @@ metrics_table! {
     AUDIT_ROWS = "mutt_audit_rows_total", Counter, "", "Rows written to the audit.";
     RECENT_BYTES = "mutt_recent_bytes", Gauge, "", "Bytes of the recent store on disk.";
     RECENT_DROPPED = "mutt_recent_dropped_total", Counter, "", "Events the recent store did not take because its writer was behind or its disk failed.";
+    SECRET_USED = "mutt_secret_used_total", Counter, "secret,slot", "Uses of a secret that were taken, by its place: current or next.";
     FORWARD_REQUESTS = "mutt_moog_requests_total", Counter, "status,reason", "Deliveries tried, by status (success, retry, failed) and reason.";
     FORWARD_LATENCY = "mutt_moog_request_seconds", Histogram, "", "Time of one delivery.";
     FORWARD_DEAD = "mutt_forward_dead_letters_total", Counter, "target", "Alerts given up and put into the dead letter queue.";

@@ -421,7 +421,7 @@ mod tests {
 
     fn webhook(value: Value) -> Webhook {
         let options = options::<Options>(value).expect("options");
-        let pair = |key: &str| SecretPair { current: Secret::new(key), next: None };
+        let pair = |key: &str| SecretPair::new("a", key);
         let secrets = Secrets::new(Map::from([("sign".to_owned(), pair("s3cret")), ("b".to_owned(), pair("bee"))]));
         Webhook::new(&options, &secrets, "chat").expect("a webhook")
     }

@@ -1,19 +1,19 @@
 //! Who may post: the API key of a request, compared so that the time taken tells nothing about the keys.
 
 use axum::http::{HeaderMap, HeaderName, header};
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
 
 use crate::ingest::Secrets;
+use crate::model::Timestamp;
+use crate::secret::SecretPair;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Whether a request carries one of the keys, as `X-API-KEY` or as `Authorization: Bearer`.
-pub(super) fn authorised(headers: &HeaderMap, secrets: &Secrets) -> bool {
+/// Whether a request carries one of the keys, as `X-API-KEY` or as `Authorization: Bearer`. The use is counted.
+pub(super) fn authorised(headers: &HeaderMap, secrets: &Secrets, now: Timestamp) -> bool {
     let plain = headers.get_all(API_KEY).iter().map(|value| value.as_bytes());
     let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| bearer_token(value.as_bytes()));
     // Each header twice or more is odd but harmless; the number is bounded by the server's limit on headers.
-    plain.chain(bearer).any(|offered| matches_any(offered, &secrets.api_keys))
+    plain.chain(bearer).any(|offered| matches_any(offered, &secrets.api_keys, now))
 }
 
 /// The token of a Bearer credential (RFC 6750 section 2.1; RFC 9110 makes the scheme's case irrelevant).
@@ -22,14 +22,13 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-/// Digests have one length, so neither a key's length nor its first characters show in the time; every key is compared.
-fn matches_any(offered: &[u8], keys: &[String]) -> bool {
-    let offered = Sha256::digest(offered);
-    let mut found = Choice::from(0);
-    for key in keys.iter().filter(|key| !key.is_empty()) {
-        found |= Sha256::digest(key.as_bytes()).as_slice().ct_eq(offered.as_slice());
+/// Every key is compared, whichever it is.
+fn matches_any(offered: &[u8], keys: &[SecretPair], now: Timestamp) -> bool {
+    let found: Vec<_> = keys.iter().filter_map(|key| Some((key, key.find(offered)?))).collect();
+    if let Some((key, slot)) = found.first() {
+        key.used(*slot, now);
     }
-    found.into()
+    !found.is_empty()
 }
 
 #[cfg(test)]
@@ -37,10 +36,16 @@ mod tests {
     use super::*;
 
     fn check(name: &'static str, value: &str, expected: bool) {
-        let secrets = Secrets { api_keys: vec!["current".into(), String::new(), "next".into()], communities: vec![] };
+        let secrets = Secrets {
+            api_keys: vec![
+                SecretPair::new("admin_api_key", ""),
+                SecretPair::new("ingest_api_key", "current").with_next("next"),
+            ],
+            communities: vec![],
+        };
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static(name), value.parse().expect("a header value"));
-        assert_eq!(authorised(&headers, &secrets), expected, "{name}: {value}");
+        assert_eq!(authorised(&headers, &secrets, Timestamp::from_millis(1)), expected, "{name}: {value}");
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Ingest {
     }
 
     fn admit(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), Rejection> {
-        if !authorised(headers, &self.context.secrets.get()) {
+        if !authorised(headers, &self.context.secrets.get(), self.context.clock.now()) {
             if self.strangers.lock().mention(peer, Instant::now()) {
                 tracing::warn!(%peer, "A request from {peer} without a valid API key was refused");
             }
@@ -266,6 +266,7 @@ mod tests {
     use crate::ingest::testing::{Memory, context};
     use crate::ingest::{Secrets, Settings};
     use crate::model::Timestamp;
+    use crate::secret::SecretPair;
     use crate::telemetry::{ListenerBoard, ListenerState};
     use axum::body::{Body, to_bytes};
     use serde_json::{Value, json};
@@ -280,7 +281,7 @@ mod tests {
     }
 
     fn ingest(settings: Settings, memory: &Memory) -> Router {
-        let secrets = Secrets { api_keys: vec!["key".into()], communities: vec![] };
+        let secrets = Secrets { api_keys: vec![SecretPair::new("ingest_api_key", "key")], communities: vec![] };
         let clock = Clock::fixed(Timestamp::from_millis(1_800_000_000_000));
         let line = ListenerBoard::default().register("ingest_http", ListenerState::Failed("no socket".into()));
         router(context(memory, settings, secrets, clock), line)

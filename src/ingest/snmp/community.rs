@@ -3,12 +3,14 @@
 
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::secret::Secret;
+
 /// Whether a community is one of the accepted ones. All are compared, and each in a time that depends on its length
 /// only; an empty one never counts.
-pub(super) fn is_accepted(offered: &[u8], accepted: &[String]) -> bool {
+pub(super) fn is_accepted(offered: &[u8], accepted: &[Secret]) -> bool {
     let mut found = Choice::from(0);
     for community in accepted.iter().filter(|community| !community.is_empty()) {
-        found |= community.as_bytes().ct_eq(offered);
+        found |= community.reveal().as_bytes().ct_eq(offered);
     }
     found.into()
 }
@@ -19,7 +21,7 @@ mod tests {
 
     #[test]
     fn only_configured_communities_are_accepted() {
-        let accepted = ["public".to_owned(), String::new(), "next".to_owned()];
+        let accepted = ["public", "", "next"].map(Secret::new);
         for (offered, expected) in [("public", true), ("next", true), ("", false), ("publi", false), ("Public", false)]
         {
             assert_eq!(is_accepted(offered.as_bytes(), &accepted), expected, "{offered}");
