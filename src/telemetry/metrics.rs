@@ -157,16 +157,21 @@ fn describe() {
 /// The reference page, as Markdown.
 pub fn reference() -> String {
     let mut page = String::from(
-        "# Metrics\n\n`GET /metrics` answers in the Prometheus text format on both HTTP ports. Counters start at zero with each process.\n\
-         For each source, received = committed + dropped; committed = processed + still queued.\n\n\
-         This page is made from the table in `src/telemetry/metrics.rs` by `muttd metrics-reference`.\n\n\
+        "# Metrics\n\n\
+         `GET /metrics` on the UI port and on the ingest port, in the Prometheus text format. Counters start at zero with each\n\
+         process; one with labels appears with its first count. This page is made from the table in\n\
+         `src/telemetry/metrics.rs` by `muttd metrics-reference`. How to scrape, alarms and a dashboard:\n\
+         [MONITORING.md](MONITORING.md).\n\n\
+         Two sums always hold for one process life, once nothing is in flight:\n\n\
+         * `mutt_events_received_total` = `mutt_events_committed_total` + `mutt_events_dropped_total`, each summed over its labels;\n\
+         * `mutt_events_committed_total` + what was queued at the start = `mutt_alerter_events_processed_total` + `mutt_queue_depth{queue=\"ingest\"}`.\n\n\
          | name | kind | labels | meaning |\n|---|---|---|---|\n",
     );
     for metric in ALL {
         let kind = match metric.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            Kind::Histogram => "histogram (seconds)",
         };
         let labels = metric.labels.split(',').filter(|label| !label.is_empty()).map(|label| format!("`{label}`"));
         let labels = labels.collect::<Vec<_>>().join(", ");

@@ -16,8 +16,10 @@ fn page(name: &str) -> String {
 
 #[test]
 fn the_generated_pages_are_those_of_the_program() {
-    for (name, expected) in [("docs/METRICS.md", metrics_page()), ("docs/CONFIG.md", muttd::config::keys::reference())]
-    {
+    for (name, expected) in [
+        ("docs/METRICS.md", muttd::telemetry::metrics::reference()),
+        ("docs/CONFIG.md", muttd::config::keys::reference()),
+    ] {
         if std::env::var_os("MUTTD_WRITE_DOCS").is_some() {
             fs::write(root().join(name), &expected).expect("the page can be written");
         }
@@ -98,27 +100,4 @@ fn pages() -> Vec<PathBuf> {
         pages.extend(files.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
     }
     pages
-}
-
-fn metrics_page() -> String {
-    let mut page = String::from(
-        "# Metrics\n\n\
-         `GET /metrics` on the UI port and on the ingest port, in the Prometheus text format. This page is made from the\n\
-         table in `src/telemetry/metrics.rs`; a test compares them.\n\n\
-         Two sums always hold for one process life, once nothing is in flight:\n\n\
-         * `mutt_events_received_total` = `mutt_events_committed_total` + `mutt_events_dropped_total`, each summed over its labels;\n\
-         * `mutt_events_committed_total` + what was queued at the start = `mutt_alerter_events_processed_total` + `mutt_queue_depth{queue=\"ingest\"}`.\n\n\
-         | name | kind | labels | meaning |\n|---|---|---|---|\n",
-    );
-    for metric in ALL {
-        let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram (seconds)",
-        };
-        let labels: Vec<String> =
-            metric.labels.split(',').filter(|label| !label.is_empty()).map(|label| format!("`{label}`")).collect();
-        page.push_str(&format!("| `{}` | {kind} | {} | {} |\n", metric.name, labels.join(", "), metric.help));
-    }
-    page
 }

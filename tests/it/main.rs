@@ -19,6 +19,7 @@ mod layering;
 mod overload;
 mod pages;
 mod power_cut;
+mod prometheus;
 mod queue_contract;
 mod queue_model;
 mod real_clients;

@@ -15,6 +15,6 @@ pub use http::{Answer, Request, speak};
 pub use metrics::Metrics;
 pub use page::{Browser, Form};
 pub use receiver::{Receiver, Reply};
-pub use server::{ADMIN_KEY, COMMUNITY, INGEST_KEY, Ports, Server};
+pub use server::{ADMIN_KEY, COMMUNITY, INGEST_KEY, Ports, Server, encode, free_address};
 pub use tools::{Tool, hostname};
 pub use wait::{PATIENCE, Random, eventually, holds_for};

@@ -109,7 +109,7 @@ impl ServerBuilder {
 impl Server {
     /// A server with free ports and known keys, to be changed before it starts.
     pub fn builder() -> ServerBuilder {
-        let ports = Ports { web: free(), ingest: free(), syslog: free(), snmp: free() };
+        let ports = Ports { web: free_address(), ingest: free_address(), syslog: free_address(), snmp: free_address() };
         let pairs = [
             ("MUTTD_HTTP_LISTEN", ports.web.to_string()),
             ("MUTTD_INGEST_LISTEN", ports.ingest.to_string()),
@@ -313,7 +313,7 @@ fn launch(data: &Path, log: &Path, environment: &[(String, String)]) -> Child {
 
 /// A port that neither TCP nor UDP uses, below the range the kernel gives to clients, so that nobody takes it between
 /// our look and the server's bind, and never given twice to one test process.
-fn free() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 12_000;
     const SPAN: u16 = 20_000;

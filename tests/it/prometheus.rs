@@ -1,0 +1,193 @@
+//! What is shipped for Prometheus and Grafana (`packaging/`) is true: `promtool` accepts it and its unit tests pass, every
+//! metric it asks for exists, and a real Prometheus with these rules watches a real server.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use muttd::telemetry::metrics::{ALL, Kind};
+use regex::Regex;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{Receiver, Request, Server, Tool, encode, eventually, free_address};
+
+fn packaging() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging")
+}
+
+fn shipped(name: &str) -> String {
+    let path = packaging().join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{} cannot be read: {error}", path.display()))
+}
+
+const RECORDING: &str = "prometheus/recording.rules.yml";
+const ALERTS: &str = "prometheus/alerts.rules.yml";
+
+#[test]
+fn promtool_accepts_the_rules_and_their_unit_tests_pass() {
+    let folder = packaging().join("prometheus");
+    let promtool = |arguments: &[&str]| {
+        let mut command = Tool::new("promtool").args(arguments).into_command();
+        let output = command.current_dir(&folder).output().expect("promtool can be run");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "promtool {arguments:?}: {said}");
+    };
+    promtool(&["check", "rules", "recording.rules.yml", "alerts.rules.yml"]);
+    promtool(&["test", "rules", "alerts.test.yml"]);
+    promtool(&["check", "config", "prometheus.yml"]);
+}
+
+#[test]
+fn every_metric_that_rules_and_dashboard_ask_for_exists() {
+    let metric = Regex::new(r"\bmutt_[a-z0-9_]+").expect("valid pattern");
+    let record = Regex::new(r"record: (mutt:[a-z0-9_:]+)").expect("valid pattern");
+    let recorded_name = Regex::new(r"\bmutt:[a-z0-9_:]+").expect("valid pattern");
+    let recorded: BTreeSet<String> =
+        record.captures_iter(&shipped(RECORDING)).map(|found| found[1].to_owned()).collect();
+    let known = |name: &str| {
+        ALL.iter().any(|metric| {
+            metric.name == name
+                || metric.kind == Kind::Histogram
+                    && ["_bucket", "_sum", "_count"].iter().any(|part| name == format!("{}{part}", metric.name))
+        })
+    };
+    for file in [RECORDING, ALERTS, "grafana/muttd.json"] {
+        let text = shipped(file);
+        let unknown: BTreeSet<&str> =
+            metric.find_iter(&text).map(|found| found.as_str()).filter(|name| !known(name)).collect();
+        assert!(unknown.is_empty(), "{file} asks for metrics that do not exist: {unknown:?}");
+        let missing: BTreeSet<&str> = recorded_name
+            .find_iter(&text)
+            .map(|found| found.as_str())
+            .filter(|name| !recorded.contains(*name))
+            .collect();
+        assert!(missing.is_empty(), "{file} asks for what no rule records: {missing:?}");
+    }
+}
+
+#[test]
+fn every_alert_names_a_section_of_the_runbook() {
+    let runbook =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/RUNBOOK.md")).expect("the runbook");
+    let sections: BTreeSet<String> = runbook
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(|title| title.to_lowercase().replace(' ', "-"))
+        .collect();
+    let link = Regex::new(r"runbook: docs/RUNBOOK.md#(\S+)").expect("valid pattern");
+    let alerts = shipped(ALERTS);
+    let linked: Vec<&str> =
+        link.captures_iter(&alerts).map(|found| found.get(1).expect("a section").as_str()).collect();
+    assert_eq!(linked.len(), alerts.matches("- alert:").count(), "an alert names no section");
+    let missing: Vec<&&str> = linked.iter().filter(|section| !sections.contains(**section)).collect();
+    assert!(missing.is_empty(), "docs/RUNBOOK.md has no such sections: {missing:?}");
+}
+
+#[test]
+fn promtool_finds_nothing_wrong_with_what_metrics_says() {
+    let receiver = Receiver::start();
+    let server = busy(&receiver);
+    let text = Request::get(server.ports.web, "/metrics").expect().must_be(200).text();
+    let mut command = Tool::new("promtool").args(["check", "metrics"]).into_command();
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("promtool can be run");
+    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("promtool reads");
+    let output = child.wait_with_output().expect("promtool ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_prometheus_with_the_shipped_rules_watches_a_server() {
+    let receiver = Receiver::start();
+    let server = busy(&receiver);
+    let prometheus = Prometheus::start(server.ports.web);
+    eventually("the server is scraped", || {
+        (prometheus.query("up{job=\"muttd\"}") == Some("1".to_owned())).then_some(())
+    });
+    eventually("the rules have been evaluated", || {
+        let answer = prometheus.get("/api/v1/rules")?;
+        let groups = answer["data"]["groups"].as_array()?.clone();
+        let rules: Vec<&Value> = groups.iter().filter_map(|group| group["rules"].as_array()).flatten().collect();
+        for rule in &rules {
+            assert_ne!(rule["health"], "err", "{}: {}", rule["name"], rule["lastError"]);
+        }
+        (rules.len() > 50 && rules.iter().all(|rule| rule["health"] == "ok")).then_some(())
+    });
+    // Rates need two scrapes with traffic between them.
+    eventually("what arrives is seen as a rate", || {
+        server.ingest(&json!({"hostname": "rt1", "message": "kestrel again", "timestamp": "2026-01-01T00:00:00Z"}));
+        let rate: f64 = prometheus.query("sum(mutt:events_received:rate5m)")?.parse().ok()?;
+        (rate > 0.0).then_some(())
+    });
+    eventually("the service levels are met", || {
+        (prometheus.query("max(mutt:slo_error_ratio:rate5m)")? == "0").then_some(())
+    });
+    assert_eq!(prometheus.query("count(ALERTS{alertstate=\"firing\"})"), None, "a healthy server raises no alarm");
+}
+
+/// A server that has received, refused, judged and delivered something, so that most metrics have a value.
+fn busy(receiver: &Receiver) -> Server {
+    let server = Server::start(receiver);
+    server.forward_rule("kestrel");
+    server.ingest(&json!({"hostname": "rt1", "message": "kestrel fan failed", "timestamp": "2026-01-01T00:00:00Z"}));
+    eventually("the alert arrives", || receiver.taken("kestrel fan failed").into_iter().next());
+    server.check_counters();
+    server
+}
+
+/// A Prometheus of our own with the shipped rules, evaluated each second.
+struct Prometheus {
+    address: SocketAddr,
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Prometheus {
+    fn start(server: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let interval = Regex::new(r"interval: \w+").expect("valid pattern");
+        for name in ["recording.rules.yml", "alerts.rules.yml"] {
+            let text = shipped(&format!("prometheus/{name}"));
+            let quick = interval.replace_all(&text, "interval: 1s").into_owned();
+            fs::write(folder.path().join(name), quick).expect("a rule file can be written");
+        }
+        let config = interval
+            .replace_all(&shipped("prometheus/prometheus.yml"), "interval: 1s")
+            .replace("127.0.0.1:8090", &server.to_string());
+        let file = folder.path().join("prometheus.yml");
+        fs::write(&file, config).expect("the configuration can be written");
+        let address = free_address();
+        let child = Tool::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .into_command()
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus can be started");
+        Self { address, child, _folder: folder }
+    }
+
+    fn get(&self, path: &str) -> Option<Value> {
+        let answer = Request::get(self.address, path).send().ok().filter(|answer| answer.status == 200)?;
+        Some(answer.json())
+    }
+
+    /// The first value of an instant query; `None` while there is none.
+    fn query(&self, expression: &str) -> Option<String> {
+        let answer = self.get(&format!("/api/v1/query?query={}", encode(expression)))?;
+        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        if self.child.kill().is_ok() {
+            drop(self.child.wait());
+        }
+    }
+}
