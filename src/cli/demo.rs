@@ -3,6 +3,7 @@
 //! Nothing is simulated but the devices: messages travel through the same sockets, queues, rules and forwarder as in
 //! service. The data directory is a fresh temporary one, removed at the end, unless one is given.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -68,7 +69,7 @@ fn stop_on_signal(stop: &CancellationToken) -> anyhow::Result<()> {
 
 async fn demonstrate(args: &DemoArgs, data: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
     let receiver = MockMoog::start(TcpListener::bind("127.0.0.1:0")?, MockOptions::default())?;
-    let config = Config::load_with(data, None, |name| demo_variable(name, receiver.local_addr()))?;
+    let config = Config::load_with(data, None, demo_variables(receiver.local_addr()))?;
     logs::init("warn", logs::LogFormat::Text)?;
     let (app, greeting) = App::start(config).await.context("cannot start the demo")?;
     install_samples(app.admin()).await.context("cannot install the sample rules")?;
@@ -166,18 +167,18 @@ fn address(app: &App, listener: &'static str) -> anyhow::Result<SocketAddr> {
 }
 
 /// The demo's configuration: loopback only, the usual ports where they are free, alerts to the built-in receiver.
-fn demo_variable(name: &str, receiver: SocketAddr) -> Option<String> {
-    match name {
-        "MUTTD_HTTP_LISTEN" => Some(tcp_address(8090)),
-        "MUTTD_INGEST_LISTEN" => Some(tcp_address(8080)),
-        "MUTTD_SYSLOG_UDP_LISTEN" => Some(udp_address(5514)),
-        "MUTTD_SYSLOG_TCP_LISTEN" => Some(tcp_address(5514)),
-        "MUTTD_SNMP_LISTEN" => Some(udp_address(1162)),
-        "MUTTD_MOOG_WEBHOOK_URL" => Some(format!("http://{receiver}/events")),
+fn demo_variables(receiver: SocketAddr) -> BTreeMap<String, String> {
+    let variables = [
+        ("MUTTD_HTTP_LISTEN", tcp_address(8090)),
+        ("MUTTD_INGEST_LISTEN", tcp_address(8080)),
+        ("MUTTD_SYSLOG_UDP_LISTEN", udp_address(5514)),
+        ("MUTTD_SYSLOG_TCP_LISTEN", tcp_address(5514)),
+        ("MUTTD_SNMP_LISTEN", udp_address(1162)),
+        ("MUTTD_MOOG_WEBHOOK_URL", format!("http://{receiver}/events")),
         // Few enough that a newcomer sees the meta-alert for unhandled events within a minute.
-        "MUTTD_DYNAMIC_UNHANDLED_THRESHOLD" => Some("20".to_owned()),
-        _ => None,
-    }
+        ("MUTTD_DYNAMIC_UNHANDLED_THRESHOLD", "20".to_owned()),
+    ];
+    variables.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// The usual port on loopback, or any free one when something else has it.

@@ -1,5 +1,13 @@
-//! Every configuration key in one table: its place in the TOML file, its environment variable, what it may be, its
-//! default and what it means. `docs/CONFIG.md` is made from [`KEYS`] and compared by a test.
+//! Every configuration key in one table: its place in the TOML file, its environment variables, what it may be, its
+//! default, its unit, who reads it and what it means. `docs/CONFIG.md`, the API, the command line and the form are made
+//! from [`KEYS`]. Plain data: it reads nothing and keeps nothing.
+
+use std::borrow::Cow;
+
+pub use super::reference::reference;
+
+/// The section whose keys can be changed at run time, by page, API and command line.
+pub const DYNAMIC: &str = "dynamic";
 
 /// What values a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +29,44 @@ pub enum Kind {
     Address,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// `true` or `false`.
+    Truth,
+    /// The name of a team.
+    Team,
+    /// A level or a filter for the log.
+    LogFilter,
+}
+
+impl Kind {
+    /// What it may be, for people: a range, the words, or what it is.
+    pub fn range(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Text => "text",
+            Self::Secret => "secret",
+            Self::List => "list",
+            Self::Integer { min, max } => return Cow::Owned(format!("{min} to {max}")),
+            Self::Address => "address",
+            Self::Choice(words) => return Cow::Owned(words.join(", ")),
+            Self::Truth => "true, false",
+            Self::Team => "name of a team",
+            Self::LogFilter => "level or filter",
+        })
+    }
+
+    /// The kind's name, for programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Secret => "secret",
+            Self::List => "list",
+            Self::Integer { .. } => "integer",
+            Self::Address => "address",
+            Self::Choice(_) => "choice",
+            Self::Truth => "boolean",
+            Self::Team => "team",
+            Self::LogFilter => "log_filter",
+        }
+    }
 }
 
 /// One key.
@@ -32,12 +78,59 @@ pub struct Key {
     pub name: &'static str,
     /// Its environment variable.
     pub env: &'static str,
+    /// Further environment variables, which MUTT 2.x had; `env` wins over them, and an earlier one over a later one.
+    pub aliases: &'static [&'static str],
     /// What it may be.
     pub kind: Kind,
     /// The default, as it would be written in the environment.
     pub default: &'static str,
-    /// Unit and meaning.
+    /// What it means.
     pub help: &'static str,
+    /// What its number counts; empty if it is no number.
+    pub unit: &'static str,
+    /// The parts of the program that go by it.
+    pub reader: &'static str,
+    /// Whether a changed value acts at once; else after a restart.
+    pub live: bool,
+    /// Whether its value is shown nowhere.
+    pub masked: bool,
+}
+
+impl Key {
+    /// What its number counts.
+    const fn unit(self, unit: &'static str) -> Self {
+        Self { unit, ..self }
+    }
+
+    /// Who goes by it.
+    const fn read_by(self, reader: &'static str) -> Self {
+        Self { reader, ..self }
+    }
+
+    /// Further environment variables.
+    const fn also(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    /// A changed value acts only after a restart.
+    const fn after_restart(self) -> Self {
+        Self { live: false, ..self }
+    }
+
+    /// Its value is shown nowhere.
+    const fn masked(self) -> Self {
+        Self { masked: true, ..self }
+    }
+
+    /// Whether it can be changed at run time, by page, API and command line.
+    pub fn is_dynamic(&self) -> bool {
+        self.section == DYNAMIC
+    }
+
+    /// Its name among all keys: `unhandled_threshold`, `syslog.udp_listen`.
+    pub fn id(&self) -> Cow<'static, str> {
+        if self.is_dynamic() { Cow::Borrowed(self.name) } else { Cow::Owned(format!("{}.{}", self.section, self.name)) }
+    }
 }
 
 const fn key(
@@ -48,7 +141,8 @@ const fn key(
     default: &'static str,
     help: &'static str,
 ) -> Key {
-    Key { section, name, env, kind, default, help }
+    let masked = matches!(kind, Kind::Secret);
+    Key { section, name, env, aliases: &[], kind, default, help, unit: "", reader: "", live: true, masked }
 }
 
 const fn integer(min: i64, max: i64) -> Kind {
@@ -61,63 +155,63 @@ const TERABYTE: i64 = 1 << 40;
 /// The table.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("http", "listen", "MUTTD_HTTP_LISTEN", Kind::Address, "127.0.0.1:8090", "Address of the web UI and the API."),
-    key("ingest", "listen", "MUTTD_INGEST_LISTEN", Kind::Address, "127.0.0.1:8080", "Address of the HTTP ingest API."),
-    key("ingest", "api_key", "MUTTD_INGEST_API_KEY", Kind::Secret, "", "Key that may send events. Made at first start and kept in secrets.toml when not set."),
-    key("ingest", "api_key_next", "MUTTD_INGEST_API_KEY_NEXT", Kind::Secret, "", "A second ingest key that is accepted too, for rotation."),
-    key("ingest", "required_fields", "MUTTD_INGEST_REQUIRED_FIELDS", Kind::List, "hostname,message,timestamp", "JSON members an event must have."),
-    key("ingest", "max_body_bytes", "MUTTD_INGEST_MAX_BODY_BYTES", integer(1_024, 64 << 20), "4194304", "Largest body in bytes, before and after decompression."),
-    key("admin", "api_key", "MUTTD_ADMIN_API_KEY", Kind::Secret, "", "Key that may do everything. Made at first start and kept in secrets.toml when not set."),
-    key("admin", "api_key_next", "MUTTD_ADMIN_API_KEY_NEXT", Kind::Secret, "", "A second admin key that is accepted too, for rotation."),
-    key("admin", "password", "MUTTD_ADMIN_PASSWORD", Kind::Secret, "", "Password of the user `admin` when it is made at first start; a random one is made and printed once when not set."),
-    key("syslog", "udp_listen", "MUTTD_SYSLOG_UDP_LISTEN", Kind::Address, "0.0.0.0:5514", "Address for syslog over UDP."),
-    key("syslog", "tcp_listen", "MUTTD_SYSLOG_TCP_LISTEN", Kind::Address, "0.0.0.0:5514", "Address for syslog over TCP."),
-    key("syslog", "device_zone", "MUTTD_SYSLOG_DEVICE_ZONE", Kind::Text, "", "Time zone of device times that name none, as `+01:00` or `UTC`; empty for this system's zone."),
-    key("syslog", "max_message_bytes", "MUTTD_SYSLOG_MAX_MESSAGE_BYTES", integer(1_024, 256 << 10), "65536", "Longest message kept, in bytes; what is beyond is cut and flagged."),
-    key("syslog", "max_connections", "MUTTD_SYSLOG_MAX_CONNECTIONS", integer(1, 100_000), "1024", "TCP connections at once."),
-    key("syslog", "idle_timeout_seconds", "MUTTD_SYSLOG_IDLE_TIMEOUT_SECONDS", integer(1, 604_800), "3600", "A TCP connection that sends nothing for so many seconds is closed."),
-    key("syslog", "receive_buffer_bytes", "MUTTD_SYSLOG_RECEIVE_BUFFER_BYTES", integer(4_096, 1 << 30), "8388608", "Receive buffer asked of the kernel for UDP sockets (syslog and SNMP), in bytes; net.core.rmem_max bounds it unless the process may exceed it."),
-    key("snmp", "listen", "MUTTD_SNMP_LISTEN", Kind::Address, "0.0.0.0:1162", "Address for SNMP traps and informs (UDP)."),
-    key("snmp", "communities", "MUTTD_SNMP_COMMUNITIES", Kind::List, "public", "SNMP v1 and v2c communities accepted. `public` admits what unauthenticated syslog admits anyway; name your own to be stricter."),
-    key("moog", "webhook_url", "MUTTD_MOOG_WEBHOOK_URL", Kind::Text, "", "Where alerts are posted; while it is empty alerts wait in their queue."),
-    key("moog", "api_key", "MUTTD_MOOG_API_KEY", Kind::Secret, "", "Sent to Moogsoft as `Authorization: Bearer`."),
-    key("moog", "api_key_next", "MUTTD_MOOG_API_KEY_NEXT", Kind::Secret, "", "Sent instead when api_key is refused, for rotation."),
-    key("moog", "agent_location", "MUTTD_MOOG_AGENT_LOCATION", Kind::Text, "", "Where this appliance stands, for Moogsoft's `agent_location`; this machine's host name when not set."),
-    key("log", "level", "MUTTD_LOG", Kind::Text, "info", "What is logged: error, warn, info, debug, trace, or a filter such as `info,muttd::forward=debug`."),
-    key("log", "format", "MUTTD_LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "Log lines for people or for machines."),
-    key("queue", "reserve_free_bytes", "MUTTD_QUEUE_RESERVE_FREE_BYTES", integer(1 << 20, TERABYTE), "268435456", "Bytes of free disk below which no more events are taken, so that what is stored can still be processed."),
+    key("http", "listen", "MUTTD_HTTP_LISTEN", Kind::Address, "127.0.0.1:8090", "Address of the web UI and the API.").read_by("web"),
+    key("ingest", "listen", "MUTTD_INGEST_LISTEN", Kind::Address, "127.0.0.1:8080", "Address of the HTTP ingest API.").read_by("ingest"),
+    key("ingest", "api_key", "MUTTD_INGEST_API_KEY", Kind::Secret, "", "Key that may send events. Made at first start and kept in secrets.toml when not set.").read_by("ingest"),
+    key("ingest", "api_key_next", "MUTTD_INGEST_API_KEY_NEXT", Kind::Secret, "", "A second ingest key that is accepted too, for rotation.").read_by("ingest"),
+    key("ingest", "required_fields", "MUTTD_INGEST_REQUIRED_FIELDS", Kind::List, "hostname,message,timestamp", "JSON members an event must have.").read_by("ingest"),
+    key("ingest", "max_body_bytes", "MUTTD_INGEST_MAX_BODY_BYTES", integer(1_024, 64 << 20), "4194304", "Largest body in bytes, before and after decompression.").unit("bytes").read_by("ingest"),
+    key("admin", "api_key", "MUTTD_ADMIN_API_KEY", Kind::Secret, "", "Key that may do everything. Made at first start and kept in secrets.toml when not set.").read_by("web"),
+    key("admin", "api_key_next", "MUTTD_ADMIN_API_KEY_NEXT", Kind::Secret, "", "A second admin key that is accepted too, for rotation.").read_by("web"),
+    key("admin", "password", "MUTTD_ADMIN_PASSWORD", Kind::Secret, "", "Password of the user `admin` when it is made at first start; a random one is made and printed once when not set.").read_by("web").after_restart(),
+    key("syslog", "udp_listen", "MUTTD_SYSLOG_UDP_LISTEN", Kind::Address, "0.0.0.0:5514", "Address for syslog over UDP.").read_by("ingest"),
+    key("syslog", "tcp_listen", "MUTTD_SYSLOG_TCP_LISTEN", Kind::Address, "0.0.0.0:5514", "Address for syslog over TCP.").read_by("ingest"),
+    key("syslog", "device_zone", "MUTTD_SYSLOG_DEVICE_ZONE", Kind::Text, "", "Time zone of device times that name none, as `+01:00` or `UTC`; empty for this system's zone.").read_by("ingest"),
+    key("syslog", "max_message_bytes", "MUTTD_SYSLOG_MAX_MESSAGE_BYTES", integer(1_024, 256 << 10), "65536", "Longest message kept, in bytes; what is beyond is cut and flagged.").unit("bytes").read_by("ingest"),
+    key("syslog", "max_connections", "MUTTD_SYSLOG_MAX_CONNECTIONS", integer(1, 100_000), "1024", "TCP connections at once.").unit("connections").read_by("ingest"),
+    key("syslog", "idle_timeout_seconds", "MUTTD_SYSLOG_IDLE_TIMEOUT_SECONDS", integer(1, 604_800), "3600", "A TCP connection that sends nothing for so many seconds is closed.").unit("seconds").read_by("ingest"),
+    key("syslog", "receive_buffer_bytes", "MUTTD_SYSLOG_RECEIVE_BUFFER_BYTES", integer(4_096, 1 << 30), "8388608", "Receive buffer asked of the kernel for UDP sockets (syslog and SNMP), in bytes; net.core.rmem_max bounds it unless the process may exceed it.").unit("bytes").read_by("ingest"),
+    key("snmp", "listen", "MUTTD_SNMP_LISTEN", Kind::Address, "0.0.0.0:1162", "Address for SNMP traps and informs (UDP).").read_by("ingest"),
+    key("snmp", "communities", "MUTTD_SNMP_COMMUNITIES", Kind::List, "public", "SNMP v1 and v2c communities accepted. `public` admits what unauthenticated syslog admits anyway; name your own to be stricter.").read_by("ingest").masked(),
+    key("moog", "webhook_url", "MUTTD_MOOG_WEBHOOK_URL", Kind::Text, "", "Where alerts are posted; while it is empty alerts wait in their queue.").read_by("forward").masked(),
+    key("moog", "api_key", "MUTTD_MOOG_API_KEY", Kind::Secret, "", "Sent to Moogsoft as `Authorization: Bearer`.").read_by("forward"),
+    key("moog", "api_key_next", "MUTTD_MOOG_API_KEY_NEXT", Kind::Secret, "", "Sent instead when api_key is refused, for rotation.").read_by("forward"),
+    key("moog", "agent_location", "MUTTD_MOOG_AGENT_LOCATION", Kind::Text, "", "Where this appliance stands, for Moogsoft's `agent_location`; this machine's host name when not set.").read_by("forward"),
+    key("log", "level", "MUTTD_LOG", Kind::LogFilter, "info", "What is logged: error, warn, info, debug, trace, or a filter such as `info,muttd::forward=debug`.").read_by("telemetry"),
+    key("log", "format", "MUTTD_LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "Log lines for people or for machines.").read_by("telemetry").after_restart(),
+    key("queue", "reserve_free_bytes", "MUTTD_QUEUE_RESERVE_FREE_BYTES", integer(1 << 20, TERABYTE), "268435456", "Bytes of free disk below which no more events are taken, so that what is stored can still be processed.").unit("bytes").read_by("queue").after_restart(),
 
-    key("dynamic", "max_ingest_queue_size", "MUTTD_DYNAMIC_MAX_INGEST_QUEUE_SIZE", integer(1, 1_000_000_000), "5000000", "Events the ingest queue may hold: from 90 % on TCP is not read, from 95 % on datagrams are dropped and counted, beyond it HTTP is answered 503."),
-    key("dynamic", "max_ingest_queue_bytes", "MUTTD_DYNAMIC_MAX_INGEST_QUEUE_BYTES", integer(1 << 20, TERABYTE), "4294967296", "Bytes the ingest queue may hold on disk."),
-    key("dynamic", "ingest_max_rate", "MUTTD_DYNAMIC_INGEST_MAX_RATE", integer(0, 1_000_000_000), "0", "Events taken per ingest_rate_window over all inputs; 0 for no limit."),
-    key("dynamic", "ingest_rate_window", "MUTTD_DYNAMIC_INGEST_RATE_WINDOW", integer(1, 86_400), "60", "Seconds over which ingest_max_rate is counted."),
-    key("dynamic", "cache_reload_interval", "MUTTD_DYNAMIC_CACHE_RELOAD_INTERVAL", integer(1, 86_400), "300", "Seconds after which rules, hosts and teams are read again even if no change was noticed."),
-    key("dynamic", "audit", "MUTTD_DYNAMIC_AUDIT", Kind::Choice(&["matched", "all", "sample"]), "matched", "Which events become audit rows: those a rule matched, all, or those matched and a sample of the others."),
-    key("dynamic", "audit_sample_every", "MUTTD_DYNAMIC_AUDIT_SAMPLE_EVERY", integer(1, 1_000_000), "100", "With audit = sample: one in so many unmatched events becomes an audit row."),
-    key("dynamic", "unhandled_threshold", "MUTTD_DYNAMIC_UNHANDLED_THRESHOLD", integer(1, 1_000_000_000), "100", "Events of one host and kind without a rule that make one meta-alert."),
-    key("dynamic", "unhandled_expiry_seconds", "MUTTD_DYNAMIC_UNHANDLED_EXPIRY_SECONDS", integer(1, 31_536_000), "86400", "Seconds within which unhandled_threshold must be reached."),
-    key("dynamic", "unhandled_default_team", "MUTTD_DYNAMIC_UNHANDLED_DEFAULT_TEAM", Kind::Text, "NETO", "Team of meta-alerts for hosts without a team."),
-    key("dynamic", "alerter_max_retries", "MUTTD_DYNAMIC_ALERTER_MAX_RETRIES", integer(0, 100), "3", "Tries after which an event that cannot be processed becomes a dead letter."),
-    key("dynamic", "alerter_queue_warn_threshold", "MUTTD_DYNAMIC_ALERTER_QUEUE_WARN_THRESHOLD", integer(1, 1_000_000_000), "10000", "Alerts waiting above which a warning is logged."),
-    key("dynamic", "alerter_queue_shed_threshold", "MUTTD_DYNAMIC_ALERTER_QUEUE_SHED_THRESHOLD", integer(1, 1_000_000_000), "1000000", "Alerts waiting above which alerter_shed_mode applies."),
-    key("dynamic", "alerter_shed_mode", "MUTTD_DYNAMIC_ALERTER_SHED_MODE", Kind::Choice(&["defer", "dlq"]), "defer", "Above the shed threshold: slow down (defer), or put alerts into the dead letter queue (dlq)."),
-    key("dynamic", "alerter_defer_sleep_ms", "MUTTD_DYNAMIC_ALERTER_DEFER_SLEEP_MS", integer(1, 60_000), "250", "Milliseconds between batches while deferring."),
-    key("dynamic", "moog_rate_limit", "MUTTD_DYNAMIC_MOOG_RATE_LIMIT", integer(0, 1_000_000), "50", "Alerts sent per moog_rate_period, at most; 0 for no limit."),
-    key("dynamic", "moog_rate_period", "MUTTD_DYNAMIC_MOOG_RATE_PERIOD", integer(1, 3_600), "1", "Seconds over which moog_rate_limit is counted."),
-    key("dynamic", "moog_max_retries", "MUTTD_DYNAMIC_MOOG_MAX_RETRIES", integer(1, 100), "5", "Deliveries tried before an alert becomes a dead letter."),
-    key("dynamic", "moog_retry_base_ms", "MUTTD_DYNAMIC_MOOG_RETRY_BASE_MS", integer(10, 60_000), "1000", "Milliseconds before the first retry; doubled for each further one, with jitter."),
-    key("dynamic", "moog_retry_cap_seconds", "MUTTD_DYNAMIC_MOOG_RETRY_CAP_SECONDS", integer(1, 3_600), "60", "Longest wait between two tries, in seconds."),
-    key("dynamic", "moog_timeout_seconds", "MUTTD_DYNAMIC_MOOG_TIMEOUT_SECONDS", integer(1, 300), "10", "Seconds a delivery may take."),
-    key("dynamic", "moog_concurrency", "MUTTD_DYNAMIC_MOOG_CONCURRENCY", integer(1, 256), "8", "Deliveries under way at once."),
-    key("dynamic", "circuit_breaker_threshold", "MUTTD_DYNAMIC_CIRCUIT_BREAKER_THRESHOLD", integer(1, 10_000), "5", "Deliveries that fail in a row (connection, time-out, 5xx, 408) after which a target is left alone for circuit_breaker_timeout; alerts wait meanwhile and no try of theirs is used up. A target may have its own breaker_threshold."),
-    key("dynamic", "circuit_breaker_timeout", "MUTTD_DYNAMIC_CIRCUIT_BREAKER_TIMEOUT", integer(1, 86_400), "60", "Seconds a failing target is left alone before one alert is tried. A target may have its own breaker_timeout_seconds."),
-    key("dynamic", "remediation_enabled", "MUTTD_DYNAMIC_REMEDIATION_ENABLED", Kind::Choice(&["true", "false"]), "true", "Whether dead letters are put back by themselves; on request they always are."),
-    key("dynamic", "remediation_interval", "MUTTD_DYNAMIC_REMEDIATION_INTERVAL", integer(1, 86_400), "300", "Seconds from one remediation run to the next."),
-    key("dynamic", "remediation_batch_size", "MUTTD_DYNAMIC_REMEDIATION_BATCH_SIZE", integer(1, 100_000), "1000", "Dead letters put back in one remediation run, at most."),
-    key("dynamic", "max_poison_retries", "MUTTD_DYNAMIC_MAX_POISON_RETRIES", integer(0, 1_000), "3", "A message that was put back so often and died again goes to the queue `dead` and is reported."),
-    key("dynamic", "health_probe_ttl", "MUTTD_DYNAMIC_HEALTH_PROBE_TTL", integer(1, 3_600), "60", "Seconds for which a target's answer to a health probe counts; then it is asked again."),
-    key("dynamic", "recent_max_bytes", "MUTTD_DYNAMIC_RECENT_MAX_BYTES", integer(1 << 20, TERABYTE), "2147483648", "Bytes the store of recent events may take on disk."),
-    key("dynamic", "recent_max_days", "MUTTD_DYNAMIC_RECENT_MAX_DAYS", integer(1, 3_650), "7", "Days the store of recent events goes back, at most."),
+    key("dynamic", "max_ingest_queue_size", "MUTTD_DYNAMIC_MAX_INGEST_QUEUE_SIZE", integer(1, 1_000_000_000), "5000000", "Events the ingest queue may hold: from 90 % on TCP is not read, from 95 % on datagrams are dropped and counted, beyond it HTTP is answered 503.").unit("events").read_by("ingest").also(&["MAX_INGEST_QUEUE_SIZE"]),
+    key("dynamic", "max_ingest_queue_bytes", "MUTTD_DYNAMIC_MAX_INGEST_QUEUE_BYTES", integer(1 << 20, TERABYTE), "4294967296", "Bytes the ingest queue may hold on disk.").unit("bytes").read_by("ingest"),
+    key("dynamic", "ingest_max_rate", "MUTTD_DYNAMIC_INGEST_MAX_RATE", integer(0, 1_000_000_000), "0", "Events taken per ingest_rate_window over all inputs; 0 for no limit.").unit("events").read_by("ingest").also(&["INGEST_MAX_RATE"]),
+    key("dynamic", "ingest_rate_window", "MUTTD_DYNAMIC_INGEST_RATE_WINDOW", integer(1, 86_400), "60", "Seconds over which ingest_max_rate is counted.").unit("seconds").read_by("ingest").also(&["INGEST_RATE_WINDOW"]),
+    key("dynamic", "cache_reload_interval", "MUTTD_DYNAMIC_CACHE_RELOAD_INTERVAL", integer(1, 86_400), "300", "Seconds after which rules, hosts and teams are read again even if no change was noticed.").unit("seconds").read_by("alerter").also(&["CACHE_RELOAD_INTERVAL"]),
+    key("dynamic", "audit", "MUTTD_DYNAMIC_AUDIT", Kind::Choice(&["matched", "all", "sample"]), "matched", "Which events become audit rows: those a rule matched, all, or those matched and a sample of the others.").read_by("alerter"),
+    key("dynamic", "audit_sample_every", "MUTTD_DYNAMIC_AUDIT_SAMPLE_EVERY", integer(1, 1_000_000), "100", "With audit = sample: one in so many unmatched events becomes an audit row.").unit("events").read_by("alerter"),
+    key("dynamic", "unhandled_threshold", "MUTTD_DYNAMIC_UNHANDLED_THRESHOLD", integer(1, 1_000_000_000), "100", "Events of one host and kind without a rule that make one meta-alert.").unit("events").read_by("alerter").also(&["UNHANDLED_THRESHOLD"]),
+    key("dynamic", "unhandled_expiry_seconds", "MUTTD_DYNAMIC_UNHANDLED_EXPIRY_SECONDS", integer(1, 31_536_000), "86400", "Seconds within which unhandled_threshold must be reached.").unit("seconds").read_by("alerter").also(&["UNHANDLED_EXPIRY_SECONDS"]),
+    key("dynamic", "unhandled_default_team", "MUTTD_DYNAMIC_UNHANDLED_DEFAULT_TEAM", Kind::Team, "NETO", "Team of meta-alerts for hosts without a team.").read_by("alerter, remedy").also(&["UNHANDLED_DEFAULT_TEAM"]),
+    key("dynamic", "alerter_max_retries", "MUTTD_DYNAMIC_ALERTER_MAX_RETRIES", integer(0, 100), "3", "Tries after which an event that cannot be processed becomes a dead letter.").unit("tries").read_by("alerter").also(&["ALERTER_MAX_RETRIES"]),
+    key("dynamic", "alerter_queue_warn_threshold", "MUTTD_DYNAMIC_ALERTER_QUEUE_WARN_THRESHOLD", integer(1, 1_000_000_000), "10000", "Alerts waiting above which a warning is logged.").unit("alerts").read_by("alerter").also(&["ALERTER_QUEUE_WARN_THRESHOLD"]),
+    key("dynamic", "alerter_queue_shed_threshold", "MUTTD_DYNAMIC_ALERTER_QUEUE_SHED_THRESHOLD", integer(1, 1_000_000_000), "1000000", "Alerts waiting above which alerter_shed_mode applies.").unit("alerts").read_by("alerter").also(&["ALERTER_QUEUE_SHED_THRESHOLD"]),
+    key("dynamic", "alerter_shed_mode", "MUTTD_DYNAMIC_ALERTER_SHED_MODE", Kind::Choice(&["defer", "dlq"]), "defer", "Above the shed threshold: slow down (defer), or put alerts into the dead letter queue (dlq).").read_by("alerter").also(&["ALERTER_SHED_MODE"]),
+    key("dynamic", "alerter_defer_sleep_ms", "MUTTD_DYNAMIC_ALERTER_DEFER_SLEEP_MS", integer(1, 60_000), "250", "Milliseconds between batches while deferring.").unit("milliseconds").read_by("alerter").also(&["ALERTER_DEFER_SLEEP_MS"]),
+    key("dynamic", "moog_rate_limit", "MUTTD_DYNAMIC_MOOG_RATE_LIMIT", integer(0, 1_000_000), "50", "Alerts sent per moog_rate_period, at most; 0 for no limit.").unit("alerts").read_by("forward").also(&["MOOG_RATE_LIMIT"]),
+    key("dynamic", "moog_rate_period", "MUTTD_DYNAMIC_MOOG_RATE_PERIOD", integer(1, 3_600), "1", "Seconds over which moog_rate_limit is counted.").unit("seconds").read_by("forward").also(&["MOOG_RATE_PERIOD"]),
+    key("dynamic", "moog_max_retries", "MUTTD_DYNAMIC_MOOG_MAX_RETRIES", integer(1, 100), "5", "Deliveries tried before an alert becomes a dead letter.").unit("tries").read_by("forward").also(&["MOOG_MAX_RETRIES"]),
+    key("dynamic", "moog_retry_base_ms", "MUTTD_DYNAMIC_MOOG_RETRY_BASE_MS", integer(10, 60_000), "1000", "Milliseconds before the first retry; doubled for each further one, with jitter.").unit("milliseconds").read_by("forward"),
+    key("dynamic", "moog_retry_cap_seconds", "MUTTD_DYNAMIC_MOOG_RETRY_CAP_SECONDS", integer(1, 3_600), "60", "Longest wait between two tries, in seconds.").unit("seconds").read_by("forward"),
+    key("dynamic", "moog_timeout_seconds", "MUTTD_DYNAMIC_MOOG_TIMEOUT_SECONDS", integer(1, 300), "10", "Seconds a delivery may take.").unit("seconds").read_by("forward"),
+    key("dynamic", "moog_concurrency", "MUTTD_DYNAMIC_MOOG_CONCURRENCY", integer(1, 256), "8", "Deliveries under way at once.").unit("deliveries").read_by("forward"),
+    key("dynamic", "circuit_breaker_threshold", "MUTTD_DYNAMIC_CIRCUIT_BREAKER_THRESHOLD", integer(1, 10_000), "5", "Deliveries that fail in a row (connection, time-out, 5xx, 408) after which a target is left alone for circuit_breaker_timeout; alerts wait meanwhile and no try of theirs is used up. A target may have its own breaker_threshold.").unit("failures").read_by("forward").also(&["MOOG_CIRCUIT_BREAKER_THRESHOLD", "CIRCUIT_BREAKER_THRESHOLD"]),
+    key("dynamic", "circuit_breaker_timeout", "MUTTD_DYNAMIC_CIRCUIT_BREAKER_TIMEOUT", integer(1, 86_400), "60", "Seconds a failing target is left alone before one alert is tried. A target may have its own breaker_timeout_seconds.").unit("seconds").read_by("forward").also(&["MOOG_CIRCUIT_BREAKER_TIMEOUT", "CIRCUIT_BREAKER_TIMEOUT"]),
+    key("dynamic", "remediation_enabled", "MUTTD_DYNAMIC_REMEDIATION_ENABLED", Kind::Truth, "true", "Whether dead letters are put back by themselves; on request they always are.").read_by("remedy").also(&["REMEDIATION_ENABLED"]),
+    key("dynamic", "remediation_interval", "MUTTD_DYNAMIC_REMEDIATION_INTERVAL", integer(1, 86_400), "300", "Seconds from one remediation run to the next.").unit("seconds").read_by("remedy").also(&["REMEDIATION_INTERVAL"]),
+    key("dynamic", "remediation_batch_size", "MUTTD_DYNAMIC_REMEDIATION_BATCH_SIZE", integer(1, 100_000), "1000", "Dead letters put back in one remediation run, at most.").unit("letters").read_by("remedy").also(&["REMEDIATION_BATCH_SIZE"]),
+    key("dynamic", "max_poison_retries", "MUTTD_DYNAMIC_MAX_POISON_RETRIES", integer(0, 1_000), "3", "A message that was put back so often and died again goes to the queue `dead` and is reported.").unit("tries").read_by("remedy").also(&["MAX_POISON_RETRIES"]),
+    key("dynamic", "health_probe_ttl", "MUTTD_DYNAMIC_HEALTH_PROBE_TTL", integer(1, 3_600), "60", "Seconds for which a target's answer to a health probe counts; then it is asked again.").unit("seconds").read_by("remedy"),
+    key("dynamic", "recent_max_bytes", "MUTTD_DYNAMIC_RECENT_MAX_BYTES", integer(1 << 20, TERABYTE), "2147483648", "Bytes the store of recent events may take on disk.").unit("bytes").read_by("store"),
+    key("dynamic", "recent_max_days", "MUTTD_DYNAMIC_RECENT_MAX_DAYS", integer(1, 3_650), "7", "Days the store of recent events goes back, at most.").unit("days").read_by("store"),
 ];
 
 /// The key of that name.
@@ -125,36 +219,76 @@ pub fn find(section: &str, name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.section == section && key.name == name)
 }
 
-/// The reference page, as Markdown.
-pub fn reference() -> String {
-    let mut page = String::from(
-        "# Configuration\n\n`muttd serve --data DIR` reads `DIR/muttd.toml` when it is there (or the file given by `--config`), then the \
-         environment, which wins. An unknown key or a value out of range stops the start with a message that names it. `SIGHUP` reads \
-         both again without a restart: everything but addresses, `[queue]` and the log's format takes effect at once, and a file \
-         that cannot be used changes nothing.\n\n```toml\n[syslog]\nudp_listen = \"0.0.0.0:514\"\ntcp_listen = \"0.0.0.0:514\"\n\n\
-         [snmp]\nlisten = \"0.0.0.0:162\"\ncommunities = [\"our-community\"]\n\n[moog]\nwebhook_url = \"https://moog.example.net/events/webhook_mutt\"\n\n\
-         [dynamic]\nunhandled_threshold = 50\n```\n\nThis page is made from the table in `src/config/keys.rs` by \
-         `muttd config-reference`.\n",
-    );
-    let mut section = "";
-    for key in KEYS {
-        if key.section != section {
-            section = key.section;
-            page.push_str(&format!(
-                "\n## [{section}]\n\n| key | environment | value | default | meaning |\n|---|---|---|---|---|\n"
-            ));
+/// The key that people call so: `unhandled_threshold`, `dynamic.unhandled_threshold` or `syslog.udp_listen`.
+pub fn find_id(id: &str) -> Option<&'static Key> {
+    let (section, name) = id.split_once('.').unwrap_or((DYNAMIC, id));
+    find(section, name)
+}
+
+/// The key whose name is most like `id`, if one is like it.
+pub fn nearest(id: &str) -> Option<Cow<'static, str>> {
+    let wanted: String = id.chars().take(64).flat_map(char::to_lowercase).collect();
+    let likeness = |key: &Key| {
+        let full = key.id();
+        let names = [distance(&wanted, &full), distance(&wanted, key.name)];
+        (names.into_iter().min().unwrap_or(usize::MAX), full)
+    };
+    let (distance, found) = KEYS.iter().map(likeness).min_by_key(|(distance, _)| *distance)?;
+    (distance <= wanted.chars().count() / 3).then_some(found)
+}
+
+/// Letters that must be put in, taken out or exchanged to make `b` of `a` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let exchanged = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = exchanged.min(row[j] + 1).min(diagonal + 1);
         }
-        let value = match key.kind {
-            Kind::Text => "text".to_owned(),
-            Kind::Secret => "secret".to_owned(),
-            Kind::List => "list".to_owned(),
-            Kind::Integer { min, max } => format!("{min} to {max}"),
-            Kind::Address => "address".to_owned(),
-            Kind::Choice(words) => words.join(", "),
-        };
-        let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
-        page.push_str(&format!("| `{}` | `{}` | {value} | {default} | {} |\n", key.name, key.env, key.help));
     }
-    page.push_str(&super::targets::reference());
-    page
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_by_what_people_call_them() {
+        let check = |id: &str, expected: Option<&str>| {
+            assert_eq!(find_id(id).map(|key| key.id().into_owned()).as_deref(), expected, "{id}");
+        };
+        check("unhandled_threshold", Some("unhandled_threshold"));
+        check("dynamic.unhandled_threshold", Some("unhandled_threshold"));
+        check("syslog.udp_listen", Some("syslog.udp_listen"));
+        check("udp_listen", None);
+        check("", None);
+    }
+
+    #[test]
+    fn a_near_name_is_suggested_and_a_far_one_is_not() {
+        let check = |id: &str, expected: Option<&str>| assert_eq!(nearest(id).as_deref(), expected, "{id}");
+        check("unhandled_treshold", Some("unhandled_threshold"));
+        check("MOOG_RATE_LIMITS", Some("moog_rate_limit"));
+        check("udp_listen", Some("syslog.udp_listen"));
+        check("flux_capacitor", None);
+        check("", None);
+    }
+
+    #[test]
+    fn every_key_says_who_reads_it_and_every_number_what_it_counts() {
+        for key in KEYS {
+            assert!(!key.reader.is_empty(), "{} has no reader", key.id());
+            assert_eq!(matches!(key.kind, Kind::Integer { .. }), !key.unit.is_empty(), "{}", key.id());
+            assert!(!key.is_dynamic() || (key.live && !key.masked), "{}", key.id());
+        }
+        let mut names: Vec<&str> = KEYS.iter().flat_map(|key| key.aliases.iter().chain([&key.env])).copied().collect();
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all, "two keys share a variable");
+    }
 }

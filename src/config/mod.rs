@@ -1,23 +1,32 @@
-//! Where settings and secrets come from: defaults < TOML file < environment. The only module that knows.
+//! Where settings and secrets come from: defaults < TOML file < environment < settings kept in the store. The only module
+//! that knows.
 //!
 //! Everything is checked before anything is used: a [`Config`] that exists is valid as a whole. Each stage gets its own
-//! `Settings`; none of them sees this module.
+//! `Settings`; none of them sees this module. [`Keeper`] is the one way by which a changed configuration comes into force.
 
+mod keeper;
 pub mod keys;
+mod reference;
 mod secrets;
+mod setting;
 mod targets;
 mod values;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::FixedOffset;
 
+pub use keeper::{Changed, Commit, Keeper, NotChanged, Prepare};
+use keys::Key;
+use secrets::KeptSecrets;
 pub use secrets::{SECRETS_FILE, kept_admin_key};
+pub use setting::{Setting, settings_of};
 pub use targets::Targets;
-pub use values::ConfigError;
 use values::Values;
+pub use values::{ConfigError, Ignored, Origin};
 
 use crate::model::Team;
 use crate::secret::{Secret, SecretPair};
@@ -55,6 +64,61 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Ingest and admin key, when they were made by this call and should be shown once.
     pub fresh_keys: Option<(Secret, Secret)>,
+    /// What it was made of.
+    raw: Raw,
+}
+
+/// What a configuration is made of: all that was read, so that one setting can be changed without reading anything else
+/// anew.
+#[derive(Debug, Clone)]
+struct Raw {
+    sources: Sources,
+    values: Values,
+    secrets: KeptSecrets,
+}
+
+/// Where a configuration is read from.
+#[derive(Clone)]
+pub struct Sources {
+    data_dir: PathBuf,
+    file: Option<PathBuf>,
+    /// Values that win over the environment's variables of these names.
+    overrides: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Sources {
+    /// Without the values that may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("data_dir", &self.data_dir).field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// A data directory, and the file if it is not the one in there.
+    pub fn new(data_dir: &Path, file: Option<&Path>) -> Self {
+        Self { data_dir: data_dir.to_owned(), file: file.map(Path::to_owned), overrides: BTreeMap::new() }
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.overrides.get(name).cloned().or_else(|| std::env::var(name).ok())
+    }
+
+    /// Defaults, file, environment and what is kept in the data directory's store; makes nothing.
+    fn values(&self) -> Result<Values, ConfigError> {
+        let beside = self.data_dir.join("muttd.toml");
+        let file = self.file.as_deref().or_else(|| beside.exists().then_some(beside.as_path()));
+        let mut values = Values::read(file, |name| self.variable(name))?;
+        let kept = store::kept_settings(&self.data_dir.join("store"));
+        values.keep(&kept.map_err(|error| ConfigError(error.to_string()))?)?;
+        Ok(values)
+    }
+
+    /// Reads everything, and makes the data directory and its `secrets.toml` where they are missing. Blocks on the disk.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        make_data_dir(&self.data_dir)?;
+        let values = self.values()?;
+        Raw { sources: self.clone(), values, secrets: secrets::load_or_create(&self.data_dir)? }.assemble()
+    }
 }
 
 /// Addresses to listen on; `None` is off.
@@ -76,47 +140,87 @@ impl Config {
     /// Reads the file (`data_dir/muttd.toml` if `file` is not given and it exists) and the environment, and makes the
     /// data directory and its `secrets.toml` where they are missing.
     pub fn load(data_dir: &Path, file: Option<&Path>) -> Result<Self, ConfigError> {
-        Self::load_with(data_dir, file, |_| None)
+        Sources::new(data_dir, file).load()
     }
 
-    /// The same with values that win over the environment.
+    /// The same with values that win over the environment's variables of these names.
     pub fn load_with(
         data_dir: &Path,
         file: Option<&Path>,
-        overrides: impl Fn(&str) -> Option<String>,
+        overrides: BTreeMap<String, String>,
     ) -> Result<Self, ConfigError> {
-        make_data_dir(data_dir)?;
-        let beside = data_dir.join("muttd.toml");
-        let file = file.or_else(|| beside.exists().then_some(beside.as_path()));
-        let variable = |name: &str| overrides(name).or_else(|| std::env::var(name).ok());
-        let values = Values::read(file, variable)?;
-        let kept = secrets::load_or_create(data_dir)?;
+        Sources { overrides, ..Sources::new(data_dir, file) }.load()
+    }
+
+    /// Every key with its value and where that comes from.
+    pub fn settings(&self) -> Vec<Setting> {
+        setting::all(&self.raw.values)
+    }
+
+    /// One key with its value.
+    pub fn setting(&self, key: &'static Key) -> Setting {
+        setting::one(&self.raw.values, key)
+    }
+
+    /// Tells people of kept settings that are not in force, but for those they know of.
+    pub fn tell_ignored(&self, known: &[Ignored]) {
+        for ignored in self.ignored().iter().filter(|ignored| !known.contains(ignored)) {
+            tracing::warn!(
+                key = ignored.key,
+                value = ignored.value,
+                "A kept setting cannot be used and is ignored: {}",
+                ignored.why
+            );
+        }
+    }
+
+    /// Settings that are kept and not in force.
+    pub fn ignored(&self) -> &[Ignored] {
+        self.raw.values.ignored()
+    }
+
+    /// Where it was read from.
+    pub fn sources(&self) -> &Sources {
+        &self.raw.sources
+    }
+
+    /// The same with one setting changed, or with `None` taken away; nothing is read or kept.
+    pub fn with_setting(&self, key: &'static Key, value: Option<&str>) -> Result<Self, ConfigError> {
+        let mut raw = self.raw.clone();
+        raw.values.set(key, value)?;
+        raw.assemble()
+    }
+}
+
+impl Raw {
+    fn assemble(self) -> Result<Config, ConfigError> {
+        let (values, kept) = (&self.values, &self.secrets);
         let key = |name: &str, section: &'static str, kept: &str| -> SecretPair {
             let configured = values.text(section, "api_key");
             let current = if configured.is_empty() { kept.to_owned() } else { configured };
             SecretPair::new(name, current).with_next(values.text(section, "api_key_next"))
         };
-        let targets = targets::read(&values, &secrets::NamedSecrets::new(kept.named.clone(), variable))?;
+        let variable = |name: &str| self.sources.variable(name);
+        let targets = targets::read(values, &secrets::NamedSecrets::new(kept.named.clone(), variable))?;
         let alerter = alerter::Settings {
             routes: targets.routes.clone(),
             default_targets: vec![targets.default.clone()],
-            ..alerter_settings(&values)?
+            ..alerter_settings(values)?
         };
         let admin_api_key = key("admin_api_key", "admin", &kept.admin_api_key);
         let ingest_api_key = key("ingest_api_key", "ingest", &kept.ingest_api_key);
         let communities = values.list("snmp", "communities").into_iter().map(Secret::new).collect();
-        let fresh_keys = fresh_keys(&values, &kept);
-        Ok(Self {
-            data_dir: data_dir.to_owned(),
-            listen: listen(&values),
-            ingest: ingest_settings(&values)?,
+        Ok(Config {
+            data_dir: self.sources.data_dir.clone(),
+            listen: listen(values),
+            ingest: ingest_settings(values)?,
             // The admin key works on every call, so it may ingest too.
             ingest_secrets: ingest::Secrets { api_keys: vec![ingest_api_key, admin_api_key.clone()], communities },
             admin_api_key,
             admin_password: Some(Secret::new(values.text("admin", "password"))).filter(|password| !password.is_empty()),
             alerter,
             targets,
-            remedy: remedy_settings(&values)?,
+            remedy: remedy_settings(values)?,
             recent: store::RecentSettings {
                 max_bytes: values.number("dynamic", "recent_max_bytes"),
                 max_days: narrow(values.number("dynamic", "recent_max_days")),
@@ -127,7 +231,8 @@ impl Config {
             },
             log_filter: values.text("log", "level"),
             log_format: if values.text("log", "format") == "json" { LogFormat::Json } else { LogFormat::Text },
-            fresh_keys,
+            fresh_keys: fresh_keys(values, kept),
+            raw: self,
         })
     }
 }
@@ -202,7 +307,7 @@ fn alerter_settings(values: &Values) -> Result<alerter::Settings, ConfigError> {
 
 fn remedy_settings(values: &Values) -> Result<remedy::Settings, ConfigError> {
     Ok(remedy::Settings {
-        enabled: values.text("dynamic", "remediation_enabled") == "true",
+        enabled: values.truth("dynamic", "remediation_enabled"),
         interval: Duration::from_secs(values.number("dynamic", "remediation_interval")),
         batch_size: size(values.number("dynamic", "remediation_batch_size")),
         max_poison_retries: narrow(values.number("dynamic", "max_poison_retries")),

@@ -15,7 +15,7 @@ use crate::secret::SecretPair;
 pub const SECRETS_FILE: &str = "secrets.toml";
 
 /// The keys of `secrets.toml`, and which of them were made just now.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct KeptSecrets {
     /// The ingest API key.
     pub ingest_api_key: String,

@@ -1,10 +1,14 @@
-//! Raw values: defaults, overlaid by the TOML file, overlaid by the environment, each checked against its key.
+//! Raw values: defaults, overlaid by the TOML file, by the environment, by the settings kept in the store, each checked
+//! against its key. Knows where each value comes from and writes nothing. A kept setting that cannot be used is left out
+//! and remembered as [`Ignored`]: it must not keep the process from starting.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::keys::{KEYS, Key, Kind, find};
+use super::keys::{DYNAMIC, KEYS, Key, Kind, find};
+use crate::model::Team;
+use crate::telemetry::logs;
 
 /// A configuration that cannot be used; every message names the key, where it was set and what it may be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,18 +18,92 @@ pub struct ConfigError(pub String);
 /// The one part of the file that is no section of keys.
 const TARGETS: &str = "targets";
 
+/// Longest value of one key, in characters: the longest log filter or list is far shorter.
+const MAX_VALUE: usize = 4_096;
+
 /// A checked raw value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Value {
+pub(super) enum Value {
     Text(String),
     List(Vec<String>),
     Integer(i64),
+    Truth(bool),
+}
+
+impl Value {
+    /// As it would be written in the environment.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::List(items) => items.join(","),
+            Self::Integer(number) => number.to_string(),
+            Self::Truth(truth) => truth.to_string(),
+        }
+    }
+
+    /// As a program reads it.
+    pub(super) fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Text(text) => text.clone().into(),
+            Self::List(items) => items.clone().into(),
+            Self::Integer(number) => (*number).into(),
+            Self::Truth(truth) => (*truth).into(),
+        }
+    }
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It is built in.
+    Default,
+    /// The TOML file.
+    File,
+    /// This environment variable.
+    Environment(&'static str),
+    /// Set at run time and kept in the store.
+    Store,
+}
+
+impl Origin {
+    /// Its name, for programs and for badges.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Environment(_) => "environment",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// A setting kept in the store that is not in force, because this version or the rest of the configuration does not
+/// allow it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignored {
+    /// The key, as it was kept.
+    pub key: String,
+    /// The value, as it was kept.
+    pub value: String,
+    /// Why it cannot be used.
+    pub why: String,
+}
+
+/// Two values that contradict each other.
+struct Conflict {
+    keys: [&'static str; 2],
+    why: String,
 }
 
 /// A value for every key.
 #[derive(Debug, Clone)]
 pub struct Values {
-    keyed: BTreeMap<(&'static str, &'static str), Value>,
+    /// Defaults, file and environment.
+    base: BTreeMap<(&'static str, &'static str), (Value, Origin)>,
+    /// Settings kept in the store, by the name of a dynamic key.
+    kept: BTreeMap<&'static str, Value>,
+    /// What is kept and cannot be used.
+    ignored: Vec<Ignored>,
     /// `[[targets]]`, as they stand in the file.
     targets: Vec<toml::Table>,
 }
@@ -33,23 +111,106 @@ pub struct Values {
 impl Values {
     /// Reads the file, if there is one, and the environment through `variable`.
     pub fn read(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut values = BTreeMap::new();
-        let mut targets = Vec::new();
+        let mut values =
+            Self { base: BTreeMap::new(), kept: BTreeMap::new(), ignored: Vec::new(), targets: Vec::new() };
         for key in KEYS {
-            values.insert((key.section, key.name), from_text(key, key.default, "its default")?);
+            values.put(key, from_text(key, key.default, "its default")?, Origin::Default);
         }
         if let Some(path) = file {
             let text = std::fs::read_to_string(path).map_err(|error| {
                 ConfigError(format!("cannot read the configuration file `{}`: {error}", path.display()))
             })?;
-            targets = overlay_file(&mut values, &text, &path.display().to_string())?;
+            values.overlay_file(&text, &path.display().to_string())?;
         }
         for key in KEYS {
-            if let Some(text) = variable(key.env) {
-                values.insert((key.section, key.name), from_text(key, &text, key.env)?);
+            let own = variable(key.env).map(|text| (key.env, text));
+            // Only the key's own variable may say "nothing" by being empty.
+            let foreign = || {
+                let set = |name: &'static str| variable(name).map(|text| (name, text));
+                key.aliases.iter().filter_map(|name| set(name)).find(|(_, text)| !text.trim().is_empty())
+            };
+            if let Some((name, text)) = own.or_else(foreign) {
+                values.put(key, from_text(key, &text, name)?, Origin::Environment(name));
             }
         }
-        Ok(Self { keyed: values, targets })
+        Ok(values)
+    }
+
+    /// Lays the settings kept in the store over the others, in place of those that were there. What cannot be used is
+    /// left out; an error is left only when file and environment contradict themselves.
+    pub fn keep(&mut self, kept: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+        self.kept.clear();
+        self.ignored.clear();
+        for (name, text) in kept {
+            let parsed = find(DYNAMIC, name)
+                .ok_or_else(|| "this version has no such key".to_owned())
+                .and_then(|key| Ok((key, parse(key, text)?)));
+            match parsed {
+                Ok((key, value)) => {
+                    self.kept.insert(key.name, value);
+                }
+                Err(why) => self.ignore(name, text, why),
+            }
+        }
+        while let Some(conflict) = self.conflict() {
+            let named: Vec<&'static str> =
+                conflict.keys.into_iter().filter(|name| self.kept.contains_key(name)).collect();
+            if named.is_empty() {
+                return Err(ConfigError(conflict.why));
+            }
+            for name in named {
+                if let Some(value) = self.kept.remove(name) {
+                    self.ignore(name, &value.text(), conflict.why.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets one key at run time, or with `None` has it come from environment, file and default again. The error names
+    /// the key, its value and what it may be; nothing is changed then.
+    pub fn set(&mut self, key: &'static Key, text: Option<&str>) -> Result<(), ConfigError> {
+        if !key.is_dynamic() {
+            let (id, section) = (key.id(), key.section);
+            return Err(ConfigError(format!(
+                "`{id}` cannot be set at run time; write it into [{section}] of the configuration file and send SIGHUP"
+            )));
+        }
+        let mut changed = self.clone();
+        match text {
+            Some(text) => {
+                let value = parse(key, text).map_err(|why| ConfigError(format!("`{}` {why}", key.id())))?;
+                changed.kept.insert(key.name, value);
+            }
+            None => {
+                changed.kept.remove(key.name);
+            }
+        }
+        changed.ignored.retain(|ignored| ignored.key != key.name);
+        match changed.conflict() {
+            Some(conflict) => Err(ConfigError(conflict.why)),
+            None => {
+                *self = changed;
+                Ok(())
+            }
+        }
+    }
+
+    /// The value in force, and where it comes from.
+    pub(super) fn current(&self, key: &'static Key) -> (Value, Origin) {
+        let kept = self.kept.get(key.name).filter(|_| key.is_dynamic());
+        kept.map_or_else(|| self.beneath(key), |value| (value.clone(), Origin::Store))
+    }
+
+    /// The value that environment, file or default have, whatever is kept.
+    pub(super) fn beneath(&self, key: &'static Key) -> (Value, Origin) {
+        let found = self.base.get(&(key.section, key.name)).cloned();
+        found.unwrap_or_else(|| (Value::Text(key.default.to_owned()), Origin::Default))
+    }
+
+    /// What is kept and not in force.
+    pub fn ignored(&self) -> &[Ignored] {
+        &self.ignored
     }
 
     /// The tables of `[[targets]]`.
@@ -59,7 +220,7 @@ impl Values {
 
     /// A text or secret; empty when not set.
     pub fn text(&self, section: &'static str, name: &'static str) -> String {
-        match self.keyed.get(&(section, name)) {
+        match self.get(section, name) {
             Some(Value::Text(text)) => text.clone(),
             _ => String::new(),
         }
@@ -67,7 +228,7 @@ impl Values {
 
     /// A list.
     pub fn list(&self, section: &'static str, name: &'static str) -> Vec<String> {
-        match self.keyed.get(&(section, name)) {
+        match self.get(section, name) {
             Some(Value::List(list)) => list.clone(),
             _ => Vec::new(),
         }
@@ -75,46 +236,86 @@ impl Values {
 
     /// A number that is not negative.
     pub fn number(&self, section: &'static str, name: &'static str) -> u64 {
-        match self.keyed.get(&(section, name)) {
+        match self.get(section, name) {
             Some(Value::Integer(number)) => u64::try_from(*number).unwrap_or(0),
             _ => 0,
         }
+    }
+
+    /// Yes or no.
+    pub fn truth(&self, section: &'static str, name: &'static str) -> bool {
+        matches!(self.get(section, name), Some(Value::Truth(true)))
     }
 
     /// An address to listen on; `None` when switched off.
     pub fn address(&self, section: &'static str, name: &'static str) -> Option<SocketAddr> {
         parse_address(&self.text(section, name)).ok().flatten()
     }
-}
 
-fn overlay_file(
-    values: &mut BTreeMap<(&'static str, &'static str), Value>,
-    text: &str,
-    file: &str,
-) -> Result<Vec<toml::Table>, ConfigError> {
-    let mut table: toml::Table =
-        text.parse().map_err(|error| ConfigError(format!("`{file}` is not valid TOML: {error}")))?;
-    let targets = take_targets(&mut table, file)?;
-    for (section, content) in &table {
-        if KEYS.iter().all(|key| key.section != section) {
-            return Err(ConfigError(format!("`{file}`: unknown section [{section}]; there are {}", sections())));
+    fn get(&self, section: &'static str, name: &'static str) -> Option<&Value> {
+        let kept = self.kept.get(name).filter(|_| section == DYNAMIC);
+        kept.or_else(|| self.base.get(&(section, name)).map(|(value, _)| value))
+    }
+
+    fn put(&mut self, key: &Key, value: Value, origin: Origin) {
+        self.base.insert((key.section, key.name), (value, origin));
+    }
+
+    fn ignore(&mut self, key: &str, value: &str, why: String) {
+        let shorten = |text: &str| text.chars().take(200).collect();
+        self.ignored.push(Ignored { key: shorten(key), value: shorten(value), why });
+    }
+
+    /// The first two values that contradict each other, if any do.
+    fn conflict(&self) -> Option<Conflict> {
+        let number = |name| self.number(DYNAMIC, name);
+        let [warn, shed] = ["alerter_queue_warn_threshold", "alerter_queue_shed_threshold"];
+        if number(warn) > number(shed) {
+            let why = format!(
+                "`{warn}` is {0} and `{shed}` is {1}, but the warning must come first: make `{warn}` at most {1}, or `{shed}` \
+                 at least {0}",
+                number(warn),
+                number(shed)
+            );
+            return Some(Conflict { keys: [warn, shed], why });
         }
-        let Some(content) = content.as_table() else {
-            return Err(ConfigError(format!(
-                "`{file}`: `{section}` stands outside any section; see docs/CONFIG.md for the sections"
-            )));
-        };
-        for (name, value) in content {
-            let Some(key) = find(section, name) else {
+        let [base, cap] = ["moog_retry_base_ms", "moog_retry_cap_seconds"];
+        if number(base) > number(cap).saturating_mul(1_000) {
+            let why = format!(
+                "`{base}` is {} milliseconds and `{cap}` is {} seconds, but the first wait must not be longer than the longest",
+                number(base),
+                number(cap)
+            );
+            return Some(Conflict { keys: [base, cap], why });
+        }
+        None
+    }
+
+    fn overlay_file(&mut self, text: &str, file: &str) -> Result<(), ConfigError> {
+        let mut table: toml::Table =
+            text.parse().map_err(|error| ConfigError(format!("`{file}` is not valid TOML: {error}")))?;
+        self.targets = take_targets(&mut table, file)?;
+        for (section, content) in &table {
+            if KEYS.iter().all(|key| key.section != section) {
+                return Err(ConfigError(format!("`{file}`: unknown section [{section}]; there are {}", sections())));
+            }
+            let Some(content) = content.as_table() else {
                 return Err(ConfigError(format!(
-                    "`{file}`: unknown key `{name}` in [{section}]; {}",
-                    suggestion(section, name)
+                    "`{file}`: `{section}` stands outside any section; see docs/CONFIG.md for the sections"
                 )));
             };
-            values.insert((key.section, key.name), from_toml(key, value, file)?);
+            for (name, value) in content {
+                let Some(key) = find(section, name) else {
+                    return Err(ConfigError(format!(
+                        "`{file}`: unknown key `{name}` in [{section}]; {}",
+                        suggestion(section, name)
+                    )));
+                };
+                self.put(key, from_toml(key, value, file)?, Origin::File);
+            }
         }
+        Ok(())
     }
-    Ok(targets)
 }
 
 /// `[[targets]]`, which is read as a whole.
@@ -160,15 +361,29 @@ fn from_toml(key: &Key, value: &toml::Value, file: &str) -> Result<Value, Config
             texts.map(Value::List).map_or_else(|| wrong("a list of texts"), Ok)
         }
         (Kind::List, _) => wrong("a list of texts, such as [\"a\", \"b\"]"),
+        (Kind::Truth, toml::Value::Boolean(truth)) => Ok(Value::Truth(*truth)),
         (Kind::Address, toml::Value::Integer(port)) => from_text(key, &port.to_string(), file),
         (_, toml::Value::String(text)) => from_text(key, text, file),
+        (Kind::Truth, _) => wrong("true or false"),
         _ => wrong("a text in quotes"),
     }
 }
 
 fn from_text(key: &Key, text: &str, origin: &str) -> Result<Value, ConfigError> {
-    let wrong = |why: String| Err(ConfigError(format!("`{}` in [{}] (set by {origin}) {why}", key.name, key.section)));
+    parse(key, text).map_err(|why| ConfigError(format!("`{}` in [{}] (set by {origin}) {why}", key.name, key.section)))
+}
+
+/// The value that `text` stands for; else what it may be, to be put behind the key's name.
+fn parse(key: &Key, text: &str) -> Result<Value, String> {
     let text = text.trim();
+    let shown: String = text.chars().take(60).collect();
+    if text.chars().count() > MAX_VALUE {
+        return Err(format!("is longer than {MAX_VALUE} characters"));
+    }
+    let secret = matches!(key.kind, Kind::Secret);
+    if !secret && text.chars().any(char::is_control) {
+        return Err("contains control characters".to_owned());
+    }
     match key.kind {
         Kind::Text | Kind::Secret => Ok(Value::Text(text.to_owned())),
         Kind::List => {
@@ -176,14 +391,25 @@ fn from_text(key: &Key, text: &str, origin: &str) -> Result<Value, ConfigError> 
         }
         Kind::Integer { min, max } => match text.replace('_', "").parse::<i64>() {
             Ok(number) if (min..=max).contains(&number) => Ok(Value::Integer(number)),
-            _ => wrong(format!("is `{text}`, but must be a whole number from {min} to {max}")),
+            _ => Err(format!("is `{shown}`, but must be a whole number from {min} to {max}")),
         },
-        Kind::Address => match parse_address(text) {
-            Ok(_) => Ok(Value::Text(text.to_owned())),
-            Err(why) => wrong(why),
-        },
+        Kind::Address => parse_address(text).map(|_| Value::Text(text.to_owned())),
         Kind::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
-        Kind::Choice(words) => wrong(format!("is `{text}`, but must be one of {}", words.join(", "))),
+        Kind::Choice(words) => Err(format!("is `{shown}`, but must be one of {}", words.join(", "))),
+        Kind::Truth => match text {
+            "true" => Ok(Value::Truth(true)),
+            "false" => Ok(Value::Truth(false)),
+            _ => Err(format!("is `{shown}`, but must be true or false")),
+        },
+        Kind::Team => {
+            let team =
+                Team::new(text).map_err(|error| format!("is `{shown}`, but must be the name of a team: {error}"))?;
+            Ok(Value::Text(team.as_str().to_owned()))
+        }
+        Kind::LogFilter => match logs::check(text) {
+            Ok(()) => Ok(Value::Text(text.to_owned())),
+            Err(error) => Err(format!("cannot be used: {error}")),
+        },
     }
 }
 
@@ -244,7 +470,82 @@ mod tests {
         check("[dynamic]\nunhandled_threshold = \"many\"", &[], &["whole number"]);
         check("", &[("MUTTD_LOG_FORMAT", "xml")], &["MUTTD_LOG_FORMAT", "text, json"]);
         check("", &[("MUTTD_SNMP_LISTEN", "here")], &["MUTTD_SNMP_LISTEN", "0.0.0.0:5514"]);
+        check("", &[("MOOG_RATE_LIMIT", "fast")], &["MOOG_RATE_LIMIT", "from 0 to"]);
+        check("", &[("MUTTD_LOG", "info,=")], &["MUTTD_LOG", "log filter"]);
+        check("[dynamic]\nremediation_enabled = 1", &[], &["remediation_enabled", "true or false"]);
         check("not toml", &[], &["not valid TOML"]);
+    }
+
+    fn kept(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn origin(values: &Values, name: &str) -> (String, Origin) {
+        let (value, origin) = values.current(find(DYNAMIC, name).expect("a key"));
+        (value.text(), origin)
+    }
+
+    #[test]
+    fn each_source_wins_over_the_one_before() {
+        let name = "unhandled_threshold";
+        let file = "[dynamic]\nunhandled_threshold = 2";
+        let old = ("UNHANDLED_THRESHOLD", "3");
+        let own = ("MUTTD_DYNAMIC_UNHANDLED_THRESHOLD", "4");
+        let check = |file: &str, env: &[(&str, &str)], store: &[(&str, &str)], expected: (&str, Origin)| {
+            let mut values = with_file(file, env).expect("valid");
+            values.keep(&kept(store)).expect("valid");
+            assert_eq!(origin(&values, name), (expected.0.to_owned(), expected.1));
+            assert_eq!(values.number(DYNAMIC, name).to_string(), expected.0);
+        };
+        check("", &[], &[], ("100", Origin::Default));
+        check(file, &[], &[], ("2", Origin::File));
+        check(file, &[old], &[], ("3", Origin::Environment(old.0)));
+        check(file, &[("UNHANDLED_THRESHOLD", " ")], &[], ("2", Origin::File));
+        check(file, &[old, own], &[], ("4", Origin::Environment(own.0)));
+        check(file, &[old, own], &[(name, "5")], ("5", Origin::Store));
+    }
+
+    #[test]
+    fn a_kept_setting_that_cannot_be_used_is_ignored_and_told() {
+        let check = |file: &str, store: &[(&str, &str)], expected: &[(&str, &str)]| {
+            let mut values = with_file(file, &[]).expect("valid");
+            values.keep(&kept(store)).expect("the start goes on");
+            let ignored: Vec<_> = values.ignored().iter().map(|ignored| ignored.key.as_str()).collect();
+            assert_eq!(ignored, expected.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+            for (ignored, (_, why)) in values.ignored().iter().zip(expected) {
+                assert!(ignored.why.contains(why), "{ignored:?}");
+            }
+        };
+        check("", &[("unhandled_threshold", "7")], &[]);
+        check("", &[("unhandled_threshold", "0")], &[("unhandled_threshold", "from 1 to")]);
+        check("", &[("listen", "1")], &[("listen", "no such key")]);
+        let shed = "[dynamic]\nalerter_queue_shed_threshold = 20000";
+        let (warn, high) = ("alerter_queue_warn_threshold", "30000");
+        check(shed, &[(warn, high)], &[(warn, "the warning must come first")]);
+        check(shed, &[(warn, high), ("alerter_queue_shed_threshold", "40000")], &[]);
+        let mut values = with_file("[dynamic]\nalerter_queue_shed_threshold = 5", &[]).expect("each is in range");
+        let error = values.keep(&kept(&[])).expect_err("file and default contradict each other").to_string();
+        assert!(error.contains("at most 5") && error.contains("at least 10000"), "{error}");
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_set_changes_nothing_and_says_why() {
+        let mut values = with_file("", &[]).expect("valid");
+        let mut check = |id: &str, text: &str, expected: &str| {
+            let key = super::super::keys::find_id(id).expect("a key");
+            let error = values.set(key, Some(text)).expect_err("refused").to_string();
+            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+            assert_ne!(values.current(key).1, Origin::Store);
+        };
+        check("moog_rate_limit", "-1", "`moog_rate_limit` is `-1`, but must be a whole number from 0 to 1000000");
+        check("moog_rate_limit", "", "is ``, but must be a whole number");
+        check("audit", "some", "one of matched, all, sample");
+        check("remediation_enabled", "yes", "must be true or false");
+        check("unhandled_default_team", " ", "name of a team");
+        check("alerter_queue_warn_threshold", "1000001", "`alerter_queue_shed_threshold` is 1000000");
+        check("moog_retry_cap_seconds", "0", "from 1 to");
+        check("log.level", "debug", "configuration file");
+        check("unhandled_default_team", "a\u{7}b", "control characters");
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct ChangeRow {
     pub changed_by: String,
     /// What was done.
     pub operation: Operation,
-    /// `alert_rules`, `development_hosts`, `device_teams`, `users`, or an action's kind.
+    /// `alert_rules`, `development_hosts`, `device_teams`, `dynamic_config`, `users`, or an action's kind.
     pub table_name: String,
     /// The key of the row that changed.
     pub record_id: String,

@@ -6,8 +6,8 @@
 //!   [`AuditLog::record`] returns, idempotent by event id, in monthly files;
 //! * the **recent store** ([`Recent`]): every event for some days, compressed and scanned, allowed to lose its last
 //!   moments in a crash because the queue does not;
-//! * the **configuration** ([`RuleBook`], [`Inventory`], [`Accounts`], [`ChangeLog`]): each change and its line in the
-//!   change log are one transaction;
+//! * the **configuration** ([`RuleBook`], [`Inventory`], [`Accounts`], [`SettingsStore`], [`ChangeLog`]): each change
+//!   and its line in the change log are one transaction;
 //!
 //! and the counters of unhandled events ([`Unhandled`]), durable when [`Unhandled::count`] returns.
 
@@ -19,9 +19,11 @@ mod inventory;
 mod query;
 mod recent;
 mod rulebook;
+mod settings;
 pub mod sqlite;
 mod unhandled;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,10 +35,19 @@ pub use inventory::{DevHost, DeviceTeam, Inventory};
 pub use query::{EventPage, EventQuery};
 pub use recent::{Recent, RecentSettings};
 pub use rulebook::RuleBook;
+pub use settings::{SETTINGS_TABLE, SettingsStore};
 pub use unhandled::{Kind, Overrun, Sighting, Unhandled, UnhandledBatch, UnhandledEvents, UnhandledPolicy};
 
 use crate::clock::Clock;
 use crate::live::Live;
+
+/// The file of the configuration database.
+const CONFIG_DB: &str = "config.db";
+
+/// The settings kept below `dir`, read before its stores are open; none if there is nothing yet.
+pub fn kept_settings(dir: &Path) -> StoreResult<BTreeMap<String, String>> {
+    sqlite::kept_settings(&dir.join(CONFIG_DB))
+}
 
 /// Every store of one node.
 #[derive(Clone)]
@@ -51,6 +62,8 @@ pub struct Stores {
     pub inventory: Arc<dyn Inventory>,
     /// Users and sessions.
     pub accounts: Arc<dyn Accounts>,
+    /// Settings changed at run time.
+    pub settings: Arc<dyn SettingsStore>,
     /// Who changed what.
     pub changes: Arc<dyn ChangeLog>,
     /// Counters of unhandled events.
@@ -65,7 +78,7 @@ impl Stores {
             store: dir.display().to_string(),
             why: format!("the folder cannot be made: {error}"),
         })?;
-        let config = Arc::new(sqlite::ConfigDb::open(&dir.join("config.db"), clock.clone())?);
+        let config = Arc::new(sqlite::ConfigDb::open(&dir.join(CONFIG_DB), clock.clone())?);
         Ok(Self {
             audit: Arc::new(sqlite::AuditDb::open(&dir.join("audit"), clock.clone())?),
             recent: Arc::new(Recent::open(&dir.join("recent"), clock.clone(), recent)?),
@@ -73,6 +86,7 @@ impl Stores {
             rules: Arc::clone(&config) as Arc<dyn RuleBook>,
             inventory: Arc::clone(&config) as Arc<dyn Inventory>,
             accounts: Arc::clone(&config) as Arc<dyn Accounts>,
+            settings: Arc::clone(&config) as Arc<dyn SettingsStore>,
             changes: config,
         })
     }

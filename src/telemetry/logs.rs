@@ -55,6 +55,14 @@ impl LogControl {
     }
 }
 
+/// Whether a filter can be used; an empty one would log errors only, so it is none.
+pub fn check(filter: &str) -> Result<(), InvalidFilter> {
+    if filter.trim().is_empty() {
+        return Err(InvalidFilter { filter: String::new(), why: "it is empty".to_owned() });
+    }
+    parse(filter).map(drop)
+}
+
 fn parse(filter: &str) -> Result<EnvFilter, InvalidFilter> {
     // sled and hyper chat about their own inner life below `warn`.
     let quiet = ["sled=warn", "hyper=warn", "reqwest=warn", "rustls=warn", "h2=warn"];

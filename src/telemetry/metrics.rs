@@ -87,6 +87,8 @@ metrics_table! {
     TARGET_HEALTH = "mutt_forward_target_health", Gauge, "target", "1 if a target answered its last health probe, else 0.";
     DEAD_LETTER_ACTIONS = "mutt_dead_letter_actions_total", Counter, "action", "Dead letters that people put back (replay), took away (discard) or changed (edit).";
     STORE_DAMAGED = "mutt_store_damaged_total", Counter, "store", "Damaged parts of stores met and left out: database files, audit rows, frames of the recent store.";
+    CONFIG_RELOADS = "mutt_config_reloads_total", Counter, "status", "Configurations that were put into force (success) or could not be used (failure): by SIGHUP or by a changed setting.";
+    CONFIG_IN_FORCE = "mutt_config_last_reload_successful", Gauge, "", "1 if the configuration that was read or changed last is in force, 0 if it could not be used and the one before stayed.";
     RULES_STEPS = "mutt_rules_steps_total", Counter, "", "Work of finding the rules that may match, in comparisons of a text; trying a regular expression counts 16. Divided by the events judged it says how well rules and traffic go together.";
 }
 

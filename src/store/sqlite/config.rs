@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::store::{Change, Operation, StoreError, StoreResult};
 
-/// The configuration database; `RuleBook`, `Inventory`, `Accounts` and `ChangeLog` are implemented on it.
+/// The configuration database; `RuleBook`, `Inventory`, `Accounts`, `SettingsStore` and `ChangeLog` are implemented on it.
 pub struct ConfigDb {
     store: String,
     writer: Worker<Task>,
@@ -89,7 +89,7 @@ fn checked(connection: Connection) -> Result<Connection, Fault> {
     Err(rusqlite::Error::SqliteFailure(code, Some(verdict)).into())
 }
 
-fn refusal(path: &Path, fault: Fault) -> StoreError {
+pub(super) fn refusal(path: &Path, fault: Fault) -> StoreError {
     let damaged = fault.is_damage();
     match fault.of(&name_of(path)) {
         StoreError::Unavailable { store, why } if damaged => {

@@ -1,4 +1,4 @@
-//! The embedded databases: `config.db` (rules, hosts, teams, users and their change log), `state.db` (counters of
+//! The embedded databases: `config.db` (rules, hosts, teams, users, settings and their change log), `state.db` (counters of
 //! unhandled events), `audit/events-YYYY-MM.db` (one file for each month of events).
 //!
 //! Each has one thread that writes it and a few connections that read it, write-ahead logging, and `synchronous=FULL`,
@@ -20,9 +20,11 @@ mod inventory;
 mod months;
 mod rulebook;
 mod schema;
+mod settings;
 mod unhandled;
 mod worker;
 
 pub use audit::AuditDb;
 pub use config::ConfigDb;
+pub use settings::kept_settings;
 pub use unhandled::UnhandledDb;

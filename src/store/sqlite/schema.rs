@@ -6,7 +6,8 @@ use super::connect::Schema;
 /// `config.db`: rules, hosts, teams, users and the log of their changes, under upstream's names.
 pub(super) const CONFIG: Schema = Schema {
     checkpoint_pages: 1_000,
-    migrations: &["
+    migrations: &[
+        "
 CREATE TABLE alert_rules (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     match_string TEXT,
@@ -54,7 +55,11 @@ CREATE TRIGGER config_audit_log_no_delete BEFORE DELETE ON config_audit_log
 BEGIN SELECT RAISE(ABORT, 'config_audit_log is append-only'); END;
 CREATE TABLE versions (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO versions VALUES ('ruling', 1);
-"],
+",
+        "
+CREATE TABLE dynamic_config (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+",
+    ],
 };
 
 /// `audit/events-YYYY-MM.db`: one month of events. `ordinal` is the event id's time and counter, so rows lie in the
