@@ -29,12 +29,13 @@ use crate::live::{Live, LiveSender, live};
 use crate::model::{EventIds, TargetName};
 use crate::net;
 use crate::net::http::{HttpLimits, serve};
+use crate::net::tls::{Certificates, Door, TlsListener, TlsPlan};
 use crate::queue::Queues;
 use crate::remedy;
 use crate::secret::Secret;
 use crate::store::{self, Stores};
 use crate::telemetry::metrics;
-use crate::telemetry::{ListenerBoard, ListenerHandle, ListenerState, Rates, TargetBoard};
+use crate::telemetry::{CertificateBoard, ListenerBoard, ListenerHandle, ListenerState, Rates, TargetBoard};
 use crate::web;
 
 /// Time given to each step of a stop; together they stay below the 10 s a service manager is promised.
@@ -49,6 +50,7 @@ pub struct App {
     stores: Stores,
     senders: Senders,
     changed: Arc<Notify>,
+    certificates: Certificates,
     config: Mutex<Config>,
     tasks: Tasks,
 }
@@ -94,6 +96,7 @@ impl App {
         let rates = Rates::new(clock.clone());
         let board = ListenerBoard::default();
         let targets = TargetBoard::default();
+        let certificate_board = CertificateBoard::default();
         let changed = Arc::new(Notify::new());
         let stop_stages = CancellationToken::new();
         let wired = wire_targets(&config.targets, &clock)?;
@@ -111,6 +114,7 @@ impl App {
             queues: queues.clone(),
             listeners: board.clone(),
             targets: targets.clone(),
+            certificates: certificate_board.clone(),
             remedy,
             rates: rates.clone(),
             clock: clock.clone(),
@@ -129,6 +133,7 @@ impl App {
         stages.extend(forwarders);
         stages.extend(healers);
 
+        let certificates = open_certificates(&config, &clock, certificate_board).await?;
         let gate = Gate::new(lives.ingest.clone());
         let (intake, intake_task) = Intake::start(queues.events.clone(), gate, rates);
         let stop_listeners = CancellationToken::new();
@@ -142,10 +147,11 @@ impl App {
             stop: stop_listeners.clone(),
         };
         let probes = web::probes::router(admin.clone(), prometheus, web::WebOptions::default());
-        let mut listeners = start_datagram_and_stream_listeners(&context, &config.listen);
-        listeners.extend(start_ingest_http(&context, &config.listen, probes.clone()));
+        let mut listeners = start_datagram_and_stream_listeners(&context, &config.listen, &certificates);
+        listeners.extend(start_ingest_http(&context, &config.listen, &certificates, probes.clone()));
+        listeners.push(certificates.watch(context.stop.clone()));
         let stop_pages = CancellationToken::new();
-        let pages = start_pages(&admin, &board, &config.listen, probes, &stop_pages);
+        let pages = start_pages(&admin, &board, &config.listen, &certificates, probes, &stop_pages);
 
         let greeting = Greeting {
             first_login,
@@ -159,7 +165,7 @@ impl App {
             pages: (stop_pages, pages.into_iter().collect()),
         };
         let config = Mutex::new(config);
-        Ok((Self { admin, board, intake, queues, stores, senders, changed, config, tasks }, greeting))
+        Ok((Self { admin, board, intake, queues, stores, senders, changed, certificates, config, tasks }, greeting))
     }
 
     /// What an operator can do.
@@ -189,6 +195,7 @@ impl App {
         self.senders.admin_secrets.set(AdminSecrets { admin_api_key: config.admin_api_key.clone() });
         self.senders.alerter.set(config.alerter.clone());
         self.rewire(&config.targets);
+        self.reload_certificates(config.tls.clone());
         self.senders.remedy.set(config.remedy.clone());
         self.senders.recent.set(config.recent);
         self.changed.notify_one();
@@ -198,6 +205,12 @@ impl App {
         }
         *current = config;
         tracing::info!("Configuration read again and put into force");
+    }
+
+    /// Reads the certificates again, on a thread that may block.
+    fn reload_certificates(&self, plan: TlsPlan) {
+        let certificates = self.certificates.clone();
+        tokio::task::spawn_blocking(move || certificates.replace(plan));
     }
 
     /// Makes the targets whose configuration changed anew. A target that cannot be made stays as it was.
@@ -294,6 +307,11 @@ async fn open_queues(config: &Config) -> anyhow::Result<Queues> {
 async fn open_stores(config: &Config, clock: &Clock, recent: Live<store::RecentSettings>) -> anyhow::Result<Stores> {
     let (dir, clock) = (config.data_dir.join("store"), clock.clone());
     tokio::task::spawn_blocking(move || Stores::open(&dir, clock, recent)).await?.context("cannot open the stores")
+}
+
+async fn open_certificates(config: &Config, clock: &Clock, board: CertificateBoard) -> anyhow::Result<Certificates> {
+    let (plan, clock) = (config.tls.clone(), clock.clone());
+    Ok(tokio::task::spawn_blocking(move || Certificates::open(plan, clock, board)).await?)
 }
 
 /// The alerter, and the task that keeps rules and hosts up to date for it.
@@ -394,14 +412,23 @@ fn random_seed() -> anyhow::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn start_datagram_and_stream_listeners(context: &ListenerContext, listen: &Listen) -> Vec<JoinHandle<()>> {
+fn start_datagram_and_stream_listeners(
+    context: &ListenerContext,
+    listen: &Listen,
+    certificates: &Certificates,
+) -> Vec<JoinHandle<()>> {
     let start = |address: Option<SocketAddr>, start: fn(&ListenerContext, SocketAddr) -> Started| {
         let context = context.clone();
         address.map(|address| net::keep_trying(&context.stop.clone(), move || start(&context, address)))
     };
+    let over_tls = listen.syslog_tls.map(|address| {
+        let (context, door) = (context.clone(), certificates.door(TlsListener::Syslog));
+        net::keep_trying(&context.stop.clone(), move || ingest::syslog::start_tls(&context, address, door.clone()))
+    });
     let started = [
         start(listen.syslog_udp, ingest::syslog::start_udp),
         start(listen.syslog_tcp, ingest::syslog::start_tcp),
+        over_tls,
         start(listen.snmp, ingest::snmp::start),
     ];
     started.into_iter().flatten().collect()
@@ -416,6 +443,7 @@ fn start_http<F>(
     name: &'static str,
     address: SocketAddr,
     stop: &CancellationToken,
+    door: Door,
     router: F,
 ) -> JoinHandle<()>
 where
@@ -429,13 +457,18 @@ where
         let local = listener.local_addr().unwrap_or(address);
         tracing::info!(listener = name, address = %local, "Listening");
         let line = board.register(name, ListenerState::Listening(local));
-        Ok(tokio::spawn(serve(listener, router(line), HttpLimits::default(), stopped.clone())))
+        Ok(tokio::spawn(serve(listener, router(line), HttpLimits::default(), door.clone(), stopped.clone())))
     })
 }
 
-fn start_ingest_http(context: &ListenerContext, listen: &Listen, probes: axum::Router) -> Option<JoinHandle<()>> {
-    let ingest = context.clone();
-    Some(start_http(&context.board, "ingest_http", listen.ingest?, &context.stop, move |line| {
+fn start_ingest_http(
+    context: &ListenerContext,
+    listen: &Listen,
+    certificates: &Certificates,
+    probes: axum::Router,
+) -> Option<JoinHandle<()>> {
+    let (ingest, door) = (context.clone(), certificates.door(TlsListener::Ingest));
+    Some(start_http(&context.board, "ingest_http", listen.ingest?, &context.stop, door, move |line| {
         ingest::http::router(ingest.clone(), line).merge(probes.clone())
     }))
 }
@@ -444,12 +477,13 @@ fn start_pages(
     admin: &Admin,
     board: &ListenerBoard,
     listen: &Listen,
+    certificates: &Certificates,
     probes: axum::Router,
     stop: &CancellationToken,
 ) -> Option<JoinHandle<()>> {
-    let admin = admin.clone();
-    Some(start_http(board, "web_http", listen.http?, stop, move |_line| {
-        web::router(admin.clone(), web::WebOptions::default()).merge(probes.clone())
+    let (admin, door) = (admin.clone(), certificates.door(TlsListener::Web));
+    Some(start_http(board, "web_http", listen.http?, stop, door, move |_line| {
+        web::router(admin.clone()).merge(probes.clone())
     }))
 }
 

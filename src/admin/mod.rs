@@ -56,7 +56,7 @@ use crate::queue::Queues;
 use crate::remedy::Remedy;
 use crate::secret::SecretPair;
 use crate::store::Stores;
-use crate::telemetry::{ListenerBoard, Rates, TargetBoard};
+use crate::telemetry::{CertificateBoard, ListenerBoard, Rates, TargetBoard};
 
 /// The keys that open the API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub struct AdminParts {
     pub listeners: ListenerBoard,
     /// How the delivery targets are.
     pub targets: TargetBoard,
+    /// Which certificates the listeners serve.
+    pub certificates: CertificateBoard,
     /// How dead letters come back.
     pub remedy: Remedy,
     /// Events per second.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::disk::{self, DataUsage, DiskSpace};
 use super::{Admin, AdminError};
 use crate::clock::Clock;
-use crate::model::Judged;
+use crate::model::{Judged, Timestamp};
 use crate::queue::{Depth, Fault};
 use crate::store::Overrun;
 use crate::telemetry::metrics::{Dropped, QUEUE_BYTES, QUEUE_DEPTH, RECENT_BYTES, UPTIME};
-use crate::telemetry::{ListenerState, ListenerStatus, RateSummary, TargetStatus};
+use crate::telemetry::{CertificateStatus, ListenerState, ListenerStatus, RateSummary, TargetStatus};
 
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -91,6 +91,8 @@ impl Admin {
         let unhandled = stores.unhandled.top(TOP_UNHANDLED).await.map_err(AdminError::from);
         let rules = noted(self.rules().await, &mut warnings).unwrap_or_default();
         warnings.extend(rules.problems);
+        let now = self.parts.clock.now();
+        warnings.extend(self.certificates().iter().filter_map(|certificate| certificate.hint(now)));
         let audit_rows = stores.audit.approximate_rows().await.map_err(AdminError::from);
         Overview {
             rates: self.rates(),
@@ -124,6 +126,11 @@ impl Admin {
     /// How the listeners are.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
         self.parts.listeners.status()
+    }
+
+    /// Which certificates the listeners serve.
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        self.parts.certificates.status()
     }
 
     /// Events that were not taken since the start, by source and reason, most first.
@@ -170,6 +177,8 @@ impl Admin {
     /// Whether every listener is bound and every store answers.
     pub async fn readiness(&self) -> Readiness {
         let mut checks: Vec<Check> = self.listeners().into_iter().map(listener_check).collect();
+        let now = self.parts.clock.now();
+        checks.extend(self.certificates().iter().map(|certificate| certificate_check(certificate, now)));
         let stores = &self.parts.stores;
         let config = stores.rules.version().await.map(|version| format!("version {version}"));
         checks.push(store_check("store.config", config));
@@ -187,6 +196,7 @@ impl Admin {
             metrics::gauge!(QUEUE_BYTES, "queue" => line.name).set(line.depth.bytes as f64);
         }
         metrics::gauge!(RECENT_BYTES).set(self.recent_bytes() as f64);
+        self.parts.certificates.publish(self.parts.clock.now());
         metrics::gauge!(UPTIME).set(self.uptime().as_secs_f64());
     }
 }
@@ -201,6 +211,13 @@ fn listener_check(listener: ListenerStatus) -> Check {
         ListenerState::Listening(address) => Check { name, ok: true, detail: format!("listening on {address}") },
         ListenerState::Failed(why) => Check { name, ok: false, detail: why },
     }
+}
+
+/// An expired certificate is told and fails nothing: what clients make of it is theirs to say.
+fn certificate_check(status: &CertificateStatus, now: Timestamp) -> Check {
+    let valid = status.facts.as_ref().map(|facts| format!("valid until {}", facts.to));
+    let detail = status.hint(now).or(valid).unwrap_or_default();
+    Check { name: format!("certificate.{}", status.listener), ok: status.serves(), detail }
 }
 
 fn store_check(name: &str, outcome: crate::store::StoreResult<String>) -> Check {

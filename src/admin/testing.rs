@@ -20,7 +20,7 @@ use crate::queue::{MemoryBackend, Queue, Queues};
 use crate::remedy::{self, Remedy, RemedyParts};
 use crate::secret::SecretPair;
 use crate::store::{RecentSettings, Stores};
-use crate::telemetry::{ListenerBoard, ListenerState, Rates, TargetBoard};
+use crate::telemetry::{CertificateBoard, ListenerBoard, ListenerState, Rates, TargetBoard};
 
 /// 2026-03-01T12:00:00Z.
 pub(crate) const NOON: Timestamp = Timestamp::from_millis(1_772_366_400_000);
@@ -53,6 +53,7 @@ impl TestAdmin {
             queues: queues.clone(),
             listeners,
             targets: TargetBoard::default(),
+            certificates: CertificateBoard::default(),
             remedy: remedy(&queues, &clock),
             rates: Rates::new(clock.clone()),
             clock: clock.clone(),

@@ -149,6 +149,9 @@ const fn integer(min: i64, max: i64) -> Kind {
     Kind::Integer { min, max }
 }
 
+/// Whether clients show certificates.
+const CLIENT_CERTIFICATES: &[&str] = &["off", "optional", "required"];
+
 /// A terabyte: no size setting needs more.
 const TERABYTE: i64 = 1 << 40;
 
@@ -156,7 +159,17 @@ const TERABYTE: i64 = 1 << 40;
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
     key("http", "listen", "MUTTD_HTTP_LISTEN", Kind::Address, "127.0.0.1:8090", "Address of the web UI and the API.").read_by("web"),
+    key("http", "tls", "MUTTD_HTTP_TLS", Kind::Choice(&["off", "on"]), "off", "Whether the web UI and the API are served over TLS.").read_by("web"),
+    key("http", "allow_plain", "MUTTD_HTTP_ALLOW_PLAIN", Kind::Truth, "false", "Whether they may be served without TLS on an address that others reach: only where something else encrypts.").read_by("web"),
+    key("http", "client_certificates", "MUTTD_HTTP_CLIENT_CERTIFICATES", Kind::Choice(CLIENT_CERTIFICATES), "off", "Whether clients show a certificate signed by tls.client_ca, besides their key or login: not asked, checked if shown, or required.").read_by("web"),
+    key("http", "tls_cert", "MUTTD_HTTP_TLS_CERT", Kind::Text, "", "Certificate for this listener in the place of tls.cert.").read_by("web"),
+    key("http", "tls_key", "MUTTD_HTTP_TLS_KEY", Kind::Text, "", "Its key.").read_by("web"),
     key("ingest", "listen", "MUTTD_INGEST_LISTEN", Kind::Address, "127.0.0.1:8080", "Address of the HTTP ingest API.").read_by("ingest"),
+    key("ingest", "tls", "MUTTD_INGEST_TLS", Kind::Choice(&["off", "on"]), "off", "Whether the HTTP ingest API is served over TLS.").read_by("ingest"),
+    key("ingest", "allow_plain", "MUTTD_INGEST_ALLOW_PLAIN", Kind::Truth, "false", "Whether it may be served without TLS on an address that others reach.").read_by("ingest"),
+    key("ingest", "client_certificates", "MUTTD_INGEST_CLIENT_CERTIFICATES", Kind::Choice(CLIENT_CERTIFICATES), "off", "Whether senders show a certificate signed by tls.client_ca, besides their key.").read_by("ingest"),
+    key("ingest", "tls_cert", "MUTTD_INGEST_TLS_CERT", Kind::Text, "", "Certificate for this listener in the place of tls.cert.").read_by("ingest"),
+    key("ingest", "tls_key", "MUTTD_INGEST_TLS_KEY", Kind::Text, "", "Its key.").read_by("ingest"),
     key("ingest", "api_key", "MUTTD_INGEST_API_KEY", Kind::Secret, "", "Key that may send events. Made at first start and kept in secrets.toml when not set.").read_by("ingest"),
     key("ingest", "api_key_next", "MUTTD_INGEST_API_KEY_NEXT", Kind::Secret, "", "A second ingest key that is accepted too, for rotation.").read_by("ingest"),
     key("ingest", "required_fields", "MUTTD_INGEST_REQUIRED_FIELDS", Kind::List, "hostname,message,timestamp", "JSON members an event must have.").read_by("ingest"),
@@ -166,11 +179,19 @@ pub const KEYS: &[Key] = &[
     key("admin", "password", "MUTTD_ADMIN_PASSWORD", Kind::Secret, "", "Password of the user `admin` when it is made at first start; a random one is made and printed once when not set.").read_by("web").after_restart(),
     key("syslog", "udp_listen", "MUTTD_SYSLOG_UDP_LISTEN", Kind::Address, "0.0.0.0:5514", "Address for syslog over UDP.").read_by("ingest"),
     key("syslog", "tcp_listen", "MUTTD_SYSLOG_TCP_LISTEN", Kind::Address, "0.0.0.0:5514", "Address for syslog over TCP.").read_by("ingest"),
+    key("syslog", "tls_listen", "MUTTD_SYSLOG_TLS_LISTEN", Kind::Address, "", "Address for syslog over TLS (RFC 5425; its port is 6514).").read_by("ingest"),
+    key("syslog", "client_certificates", "MUTTD_SYSLOG_CLIENT_CERTIFICATES", Kind::Choice(CLIENT_CERTIFICATES), "off", "Whether senders of syslog over TLS show a certificate signed by tls.client_ca.").read_by("ingest"),
+    key("syslog", "tls_cert", "MUTTD_SYSLOG_TLS_CERT", Kind::Text, "", "Certificate for syslog over TLS in the place of tls.cert.").read_by("ingest"),
+    key("syslog", "tls_key", "MUTTD_SYSLOG_TLS_KEY", Kind::Text, "", "Its key.").read_by("ingest"),
     key("syslog", "device_zone", "MUTTD_SYSLOG_DEVICE_ZONE", Kind::Text, "", "Time zone of device times that name none, as `+01:00` or `UTC`; empty for this system's zone.").read_by("ingest"),
     key("syslog", "max_message_bytes", "MUTTD_SYSLOG_MAX_MESSAGE_BYTES", integer(1_024, 256 << 10), "65536", "Longest message kept, in bytes; what is beyond is cut and flagged.").unit("bytes").read_by("ingest"),
     key("syslog", "max_connections", "MUTTD_SYSLOG_MAX_CONNECTIONS", integer(1, 100_000), "1024", "TCP connections at once.").unit("connections").read_by("ingest"),
     key("syslog", "idle_timeout_seconds", "MUTTD_SYSLOG_IDLE_TIMEOUT_SECONDS", integer(1, 604_800), "3600", "A TCP connection that sends nothing for so many seconds is closed.").unit("seconds").read_by("ingest"),
     key("syslog", "receive_buffer_bytes", "MUTTD_SYSLOG_RECEIVE_BUFFER_BYTES", integer(4_096, 1 << 30), "8388608", "Receive buffer asked of the kernel for UDP sockets (syslog and SNMP), in bytes; net.core.rmem_max bounds it unless the process may exceed it.").unit("bytes").read_by("ingest"),
+    key("tls", "cert", "MUTTD_TLS_CERT", Kind::Text, "", "Certificate of every listener that speaks TLS, with its chain, as a PEM file; read again when it changes. While it is empty a self-signed one is made and kept in the folder `tls` of the data directory.").read_by("web, ingest"),
+    key("tls", "key", "MUTTD_TLS_KEY", Kind::Text, "", "The certificate's private key, as a PEM file that not everyone can read.").read_by("web, ingest"),
+    key("tls", "client_ca", "MUTTD_TLS_CLIENT_CA", Kind::Text, "", "PEM file of the authorities that sign certificates of clients, for listeners with client_certificates.").read_by("web, ingest"),
+    key("tls", "names", "MUTTD_TLS_NAMES", Kind::List, "", "Further names and addresses for the self-signed certificate, besides this machine's own; used when it is made.").read_by("web, ingest"),
     key("snmp", "listen", "MUTTD_SNMP_LISTEN", Kind::Address, "0.0.0.0:1162", "Address for SNMP traps and informs (UDP).").read_by("ingest"),
     key("snmp", "communities", "MUTTD_SNMP_COMMUNITIES", Kind::List, "public", "SNMP v1 and v2c communities accepted. `public` admits what unauthenticated syslog admits anyway; name your own to be stricter.").read_by("ingest").masked(),
     key("moog", "webhook_url", "MUTTD_MOOG_WEBHOOK_URL", Kind::Text, "", "Where alerts are posted; while it is empty alerts wait in their queue.").read_by("forward").masked(),

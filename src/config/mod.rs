@@ -10,6 +10,7 @@ mod reference;
 mod secrets;
 mod setting;
 mod targets;
+mod tls;
 mod values;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use values::Values;
 pub use values::{ConfigError, Ignored, Origin};
 
 use crate::model::Team;
+use crate::net::tls::TlsPlan;
 use crate::secret::{Secret, SecretPair};
 use crate::telemetry::logs::LogFormat;
 use crate::{alerter, ingest, queue, remedy, store};
@@ -40,6 +42,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where to listen.
     pub listen: Listen,
+    /// Which listeners speak TLS, and with which certificates.
+    pub tls: TlsPlan,
     /// Limits and options of the inputs.
     pub ingest: ingest::Settings,
     /// What senders must know.
@@ -132,6 +136,8 @@ pub struct Listen {
     pub syslog_udp: Option<SocketAddr>,
     /// Syslog over TCP.
     pub syslog_tcp: Option<SocketAddr>,
+    /// Syslog over TLS.
+    pub syslog_tls: Option<SocketAddr>,
     /// SNMP notifications.
     pub snmp: Option<SocketAddr>,
 }
@@ -213,6 +219,7 @@ impl Raw {
         Ok(Config {
             data_dir: self.sources.data_dir.clone(),
             listen: listen(values),
+            tls: tls::read(values, &self.sources.data_dir)?,
             ingest: ingest_settings(values)?,
             // The admin key works on every call, so it may ingest too.
             ingest_secrets: ingest::Secrets { api_keys: vec![ingest_api_key, admin_api_key.clone()], communities },
@@ -260,6 +267,7 @@ fn listen(values: &Values) -> Listen {
         ingest: values.address("ingest", "listen"),
         syslog_udp: values.address("syslog", "udp_listen"),
         syslog_tcp: values.address("syslog", "tcp_listen"),
+        syslog_tls: values.address("syslog", "tls_listen"),
         snmp: values.address("snmp", "listen"),
     }
 }

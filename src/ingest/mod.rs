@@ -15,7 +15,6 @@ pub mod http;
 mod intake;
 mod settings;
 pub mod snmp;
-mod strangers;
 pub mod syslog;
 #[cfg(test)]
 mod testing;

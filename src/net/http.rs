@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::tls::{Door, OverTls, Secured};
+
 /// The header that carries a request's correlation id, both ways.
 pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
@@ -72,10 +74,18 @@ impl Default for HttpLimits {
     }
 }
 
-/// Serves `router` until `stop` is cancelled, then lets requests under way end within [`HttpLimits::drain`].
+/// Serves `router` until `stop` is cancelled, then lets requests under way end within [`HttpLimits::drain`]. Connections
+/// come in through `door`, which may want TLS of them.
 ///
-/// Handlers find the peer as `ConnectInfo<SocketAddr>`. A panic in one becomes a 500 with a correlation id.
-pub async fn serve(listener: std::net::TcpListener, router: Router, limits: HttpLimits, stop: CancellationToken) {
+/// Handlers find the peer as `ConnectInfo<SocketAddr>`, and [`OverTls`] with requests that came inside TLS. A panic in one
+/// becomes a 500 with a correlation id.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    router: Router,
+    limits: HttpLimits,
+    door: Door,
+    stop: CancellationToken,
+) {
     let listener = match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
         Ok(listener) => listener,
         Err(error) => {
@@ -88,10 +98,10 @@ pub async fn serve(listener: std::net::TcpListener, router: Router, limits: Http
     let connections = TaskTracker::new();
     let mut acceptor = Acceptor { listener, failing: false };
     while let Some((stream, peer, slot)) = acceptor.next(&slots, &stop).await {
-        let (router, stop, kill) = (router.clone(), stop.clone(), kill.clone());
+        let (router, door, stop, kill) = (router.clone(), door.clone(), stop.clone(), kill.clone());
         connections.spawn(async move {
             tokio::select! {
-                () = connection(stream, peer, router, limits, stop) => {}
+                () = admit(stream, peer, router, limits, &door, stop) => {}
                 () = kill.cancelled() => {}
             }
             drop(slot);
@@ -153,10 +163,31 @@ impl Acceptor {
     }
 }
 
-/// Speaks HTTP on one connection until it ends, or until its current request ends after `stop`.
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: HttpLimits, stop: CancellationToken) {
+/// Brings a connection through the door and serves it.
+async fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: HttpLimits,
+    door: &Door,
+    stop: CancellationToken,
+) {
     tune(&stream, limits.stall_timeout);
-    let service = tower::service_fn(move |request: Request<Incoming>| answer(router.clone(), request, peer, limits));
+    let passed = tokio::select! {
+        passed = door.pass(stream, peer) => passed,
+        // Nothing was asked yet, so nothing is owed.
+        () = stop.cancelled() => None,
+    };
+    if let Some(stream) = passed {
+        connection(stream, peer, router, limits, stop).await;
+    }
+}
+
+/// Speaks HTTP on one connection until it ends, or until its current request ends after `stop`.
+async fn connection(stream: Secured, peer: SocketAddr, router: Router, limits: HttpLimits, stop: CancellationToken) {
+    let over_tls = stream.is_tls().then_some(OverTls);
+    let service =
+        tower::service_fn(move |request: Request<Incoming>| answer(router.clone(), request, peer, over_tls, limits));
     let mut protocol = http1::Builder::new();
     protocol
         .timer(TokioTimer::new())
@@ -199,11 +230,15 @@ async fn answer(
     router: Router,
     request: Request<Incoming>,
     peer: SocketAddr,
+    over_tls: Option<OverTls>,
     limits: HttpLimits,
 ) -> Result<Response, Infallible> {
     let sent_id = request.headers().get(&CORRELATION_ID).cloned();
     let mut request = request.map(|body| Body::new(TimedBody::new(body, limits.body_timeout)));
     request.extensions_mut().insert(ConnectInfo(peer));
+    if let Some(over_tls) = over_tls {
+        request.extensions_mut().insert(over_tls);
+    }
     match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
         Ok(answer) => answer,
         Err(_) => {
@@ -326,7 +361,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, router, limits, stop.clone()));
+        let task = tokio::spawn(serve(listener, router, limits, Door::open("test"), stop.clone()));
         Server { address, stop, task }
     }
 

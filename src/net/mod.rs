@@ -1,12 +1,14 @@
-//! Sockets: binding them with errors that say who holds the port, and serving HTTP with bounds.
+//! Sockets: binding them with errors that say who holds the port, TLS, and serving HTTP with bounds.
 
 pub mod api_version;
 mod bind;
 mod holder;
 pub mod http;
 mod retry;
+mod strangers;
 pub mod tls;
 
 pub use bind::{BindError, Transport, bind_tcp, bind_udp};
 pub use holder::Holder;
 pub use retry::keep_trying;
+pub use strangers::Strangers;

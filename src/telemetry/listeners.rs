@@ -23,7 +23,7 @@ pub enum ListenerState {
 /// A listener as people see it.
 #[derive(Debug, Clone)]
 pub struct ListenerStatus {
-    /// `syslog_udp`, `syslog_tcp`, `snmp`, `ingest_http`, `web_http`.
+    /// `syslog_udp`, `syslog_tcp`, `syslog_tls`, `snmp`, `ingest_http`, `web_http`.
     pub name: &'static str,
     /// Whether it works.
     pub state: ListenerState,

@@ -49,7 +49,7 @@ metrics_table! {
     INGEST_FLAGGED = "mutt_ingest_flagged_total", Counter, "flag", "Events that were taken but not fully understood, by what was wrong.";
     KERNEL_DROPS = "mutt_ingest_kernel_drops_total", Counter, "listener", "Datagrams the kernel dropped because a listener's receive buffer was full.";
     LISTENER_UP = "mutt_listener_up", Gauge, "listener", "1 while a listener is bound, 0 when it could not be.";
-    SYSLOG_CONNECTIONS = "mutt_syslog_connections", Gauge, "", "Open syslog TCP connections.";
+    SYSLOG_CONNECTIONS = "mutt_syslog_connections", Gauge, "", "Open syslog connections over TCP and TLS.";
     QUEUE_DEPTH = "mutt_queue_depth", Gauge, "queue", "Items waiting in a queue, leased ones included.";
     QUEUE_BYTES = "mutt_queue_bytes", Gauge, "queue", "Bytes waiting in a queue.";
     QUEUE_COMMITS = "mutt_queue_commits_total", Counter, "queue", "Group commits (one sync each) of a queue.";
@@ -90,6 +90,9 @@ metrics_table! {
     CONFIG_RELOADS = "mutt_config_reloads_total", Counter, "status", "Configurations that were put into force (success) or could not be used (failure): by SIGHUP or by a changed setting.";
     CONFIG_IN_FORCE = "mutt_config_last_reload_successful", Gauge, "", "1 if the configuration that was read or changed last is in force, 0 if it could not be used and the one before stayed.";
     RULES_STEPS = "mutt_rules_steps_total", Counter, "", "Work of finding the rules that may match, in comparisons of a text; trying a regular expression counts 16. Divided by the events judged it says how well rules and traffic go together.";
+    TLS_HANDSHAKES = "mutt_tls_handshakes_total", Counter, "listener,result", "TLS handshakes of a listener, by how they ended: ok, failed, timeout, left (the peer went away), gave_way (too many at once), no_certificate.";
+    TLS_RELOADS = "mutt_tls_reloads_total", Counter, "listener,result", "Certificates read, by whether they could be used (ok) or the old one stays (failed).";
+    TLS_EXPIRY = "mutt_tls_certificate_expiry_seconds", Gauge, "listener", "Seconds until the certificate of a listener expires; negative when it has.";
 }
 
 /// Bounds of the latency histograms in seconds: from a fast sync to a receiver's time-out.

@@ -95,7 +95,7 @@ pub(super) async fn page_guard(State(web): State<Web>, request: Request, next: N
 }
 
 async fn signed_in(web: &Web, parts: &Parts) -> Result<Option<SignedIn>, Fault> {
-    let name = cookie_name(is_secure(web.options.served_over_tls, &parts.extensions, &parts.headers));
+    let name = cookie_name(is_secure(&parts.extensions, &parts.headers));
     let Some(token) = cookie(&parts.headers, name) else { return Ok(None) };
     let session = web.admin.session(token).await?;
     let correlation = correlation(&parts.extensions);

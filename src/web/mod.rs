@@ -29,12 +29,9 @@ use assets::Assets;
 /// Largest body taken, in bytes: ten thousand rules fit.
 const MAX_BODY: usize = 1 << 20;
 
-/// How the pages and the API are served.
+/// How the probes are served.
 #[derive(Debug, Clone, Default)]
 pub struct WebOptions {
-    /// The port speaks TLS itself; cookies are then `Secure`. Behind a proxy on this machine that says
-    /// `X-Forwarded-Proto: https` they are too.
-    pub served_over_tls: bool,
     /// `/metrics` wants an API key from anyone who is not on this machine.
     pub metrics_need_key: bool,
 }
@@ -43,13 +40,12 @@ pub struct WebOptions {
 #[derive(Clone)]
 struct Web {
     admin: Admin,
-    options: WebOptions,
     assets: Arc<Assets>,
 }
 
 /// Pages and API. The server should add `ConnectInfo<SocketAddr>` to each request: delays after failed logins go by it.
-pub fn router(admin: Admin, options: WebOptions) -> Router {
-    let web = Web { admin, options, assets: Arc::new(Assets::new()) };
+pub fn router(admin: Admin) -> Router {
+    let web = Web { admin, assets: Arc::new(Assets::new()) };
     let routes = Router::new()
         .merge(pages::router(web.clone()))
         .nest("/api/v2", api::router(web.clone()))

@@ -7,6 +7,8 @@ use axum::extract::ConnectInfo;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{Extensions, HeaderMap};
 
+use crate::net::tls::OverTls;
+
 /// The address that the socket saw; unspecified where the server does not tell.
 fn socket_peer(extensions: &Extensions) -> IpAddr {
     extensions
@@ -31,8 +33,8 @@ pub(super) fn is_local(extensions: &Extensions, headers: &HeaderMap) -> bool {
 }
 
 /// Whether the browser speaks TLS, to us or to a proxy on this machine.
-pub(super) fn is_secure(served_over_tls: bool, extensions: &Extensions, headers: &HeaderMap) -> bool {
-    served_over_tls
+pub(super) fn is_secure(extensions: &Extensions, headers: &HeaderMap) -> bool {
+    extensions.get::<OverTls>().is_some()
         || (socket_peer(extensions).is_loopback()
             && text(headers, "x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case("https")))
 }
@@ -99,7 +101,10 @@ mod tests {
         let (near, far) = (from("127.0.0.1:9"), from("198.51.100.1:9"));
         assert_eq!(peer(&near, &sent).to_string(), "203.0.113.9");
         assert_eq!(peer(&far, &sent).to_string(), "198.51.100.1");
-        assert!(is_secure(false, &near, &sent) && !is_secure(false, &far, &sent));
+        assert!(is_secure(&near, &sent) && !is_secure(&far, &sent));
+        let mut inside = from("198.51.100.1:9");
+        inside.insert(OverTls);
+        assert!(is_secure(&inside, &HeaderMap::new()));
         assert!(is_local(&near, &HeaderMap::new()) && !is_local(&near, &sent));
     }
 }

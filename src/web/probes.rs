@@ -35,7 +35,7 @@ pub fn router(admin: Admin, prometheus: PrometheusHandle, options: WebOptions) -
         .route("/ready", get(ready).fallback(wrong_method))
         .route("/metrics", get(metrics_text).fallback(wrong_method))
         .with_state(probes);
-    enveloped(routes, Web { admin, options, assets: Arc::new(Assets::new()) })
+    enveloped(routes, Web { admin, assets: Arc::new(Assets::new()) })
 }
 
 /// The process is there and answers; says nothing about what it depends on.

@@ -41,11 +41,8 @@ impl Site {
         let test = TestAdmin::new().await;
         test.admin.ensure_admin(Some(PASSWORD.into())).await.expect("a first user");
         let recorder = metrics::install().expect("a recorder");
-        let router = router(test.admin.clone(), WebOptions::default()).merge(probes::router(
-            test.admin.clone(),
-            recorder,
-            WebOptions::default(),
-        ));
+        let router =
+            router(test.admin.clone()).merge(probes::router(test.admin.clone(), recorder, WebOptions::default()));
         Self { test, router }
     }
 

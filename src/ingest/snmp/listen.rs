@@ -20,10 +20,9 @@ use super::drops;
 use super::event::fill;
 use super::informs::{InformKey, RecentInforms, Seen};
 use super::message::{Kind, NoMessage, decode};
-use crate::ingest::strangers::Strangers;
 use crate::ingest::{DropReason, Intake, ListenerContext, Secrets};
 use crate::model::{Event, Protocol, Source, Timestamp};
-use crate::net::{BindError, Transport, bind_udp};
+use crate::net::{BindError, Strangers, Transport, bind_udp};
 use crate::telemetry::{ListenerHandle, ListenerState};
 
 /// The listener's name on the board and in metrics.

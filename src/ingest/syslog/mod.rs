@@ -1,8 +1,8 @@
 //! Syslog in every dialect, by datagram and by stream.
 //!
-//! [`parse`] turns the bytes of one message into an event; [`start_udp`] and [`start_tcp`] bring the bytes. Framing and
+//! [`parse`] turns the bytes of one message into an event; [`start_udp`], [`start_tcp`] and [`start_tls`] bring the bytes. Framing and
 //! the way of one connection are separate from the socket, so that any stream can carry syslog. A crash loses what was
-//! received and not yet committed: over UDP nobody is told, over TCP the sender's own system has it as sent.
+//! received and not yet committed: over UDP nobody is told, over TCP and TLS the sender's own system has it as sent.
 
 mod cisco;
 mod cursor;
@@ -23,5 +23,5 @@ mod udp;
 
 pub use parse::{ParseOptions, parse};
 pub use stream::Streams;
-pub use tcp::start_tcp;
+pub use tcp::{start_tcp, start_tls};
 pub use udp::start_udp;

@@ -1,4 +1,5 @@
-//! Syslog over TCP (RFC 6587): accepts connections and lets [`Streams`] serve each on a task of its own.
+//! Syslog over TCP (RFC 6587) and over TLS (RFC 5425): accepts connections, brings those that want TLS through their
+//! handshake, and lets [`Streams`] serve each on a task of its own.
 //!
 //! The number of connections is bounded; one more than allowed is closed at once. Failing accepts (no file descriptors)
 //! are tried again after a pause and never end the listener.
@@ -10,30 +11,48 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::stream::Streams;
 use crate::ingest::ListenerContext;
 use crate::model::Protocol;
+use crate::net::tls::{Door, Secured};
 use crate::net::{BindError, Transport, bind_tcp};
 use crate::telemetry::{ListenerHandle, ListenerState};
-
-/// The listener's name on the board and in metrics.
-const NAME: &str = "syslog_tcp";
 
 /// Pause after a failed accept: descriptors become free within moments, or an operator must help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// One of the two listeners.
+#[derive(Clone)]
+struct Kind {
+    /// Its name on the board and in metrics.
+    name: &'static str,
+    protocol: Protocol,
+    door: Door,
+}
+
 /// Binds `address` and serves syslog connections until the context's stop token is cancelled; the task ends when the
 /// last connection's events are committed. Must be called within a tokio runtime.
 pub fn start_tcp(context: &ListenerContext, address: SocketAddr) -> Result<JoinHandle<()>, BindError> {
+    let name = "syslog_tcp";
+    start(context, address, Kind { name, protocol: Protocol::SyslogTcp, door: Door::open(name) })
+}
+
+/// The same for connections that come in through `door` by TLS.
+pub fn start_tls(context: &ListenerContext, address: SocketAddr, door: Door) -> Result<JoinHandle<()>, BindError> {
+    start(context, address, Kind { name: "syslog_tls", protocol: Protocol::SyslogTls, door })
+}
+
+fn start(context: &ListenerContext, address: SocketAddr, kind: Kind) -> Result<JoinHandle<()>, BindError> {
     match bind(address) {
         Ok((listener, local)) => {
-            let handle = context.board.register(NAME, ListenerState::Listening(local));
-            tracing::info!(listener.address = %local, "Syslog over TCP is listening on {local}");
-            Ok(tokio::spawn(accept(listener, context.clone(), handle)))
+            let handle = context.board.register(kind.name, ListenerState::Listening(local));
+            tracing::info!(listener = kind.name, listener.address = %local, "Syslog is listening on {local}");
+            Ok(tokio::spawn(accept(listener, context.clone(), kind, handle)))
         }
         Err(error) => {
-            context.board.register(NAME, ListenerState::Failed(error.explain()));
+            context.board.register(kind.name, ListenerState::Failed(error.explain()));
             Err(error)
         }
     }
@@ -55,8 +74,8 @@ struct Noted {
     failing: bool,
 }
 
-async fn accept(listener: TcpListener, context: ListenerContext, handle: ListenerHandle) {
-    let streams = Arc::new(Streams::new(context.clone(), Protocol::SyslogTcp));
+async fn accept(listener: TcpListener, context: ListenerContext, kind: Kind, handle: ListenerHandle) {
+    let streams = Arc::new(Streams::new(context.clone(), kind.protocol));
     let mut connections = JoinSet::new();
     let mut noted = Noted::default();
     loop {
@@ -65,7 +84,9 @@ async fn accept(listener: TcpListener, context: ListenerContext, handle: Listene
                 Ok((stream, peer)) => {
                     noted.failing = false;
                     handle.count_received(1);
-                    admit(stream, peer, &context, &streams, &mut connections, &mut noted);
+                    if has_room(peer, &context, connections.len(), &mut noted) {
+                        connections.spawn(serve(stream, peer, kind.door.clone(), Arc::clone(&streams), context.stop.clone()));
+                    }
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut noted.failing, true) {
@@ -90,16 +111,10 @@ async fn accept(listener: TcpListener, context: ListenerContext, handle: Listene
     while connections.join_next().await.is_some() {}
 }
 
-fn admit(
-    stream: TcpStream,
-    peer: SocketAddr,
-    context: &ListenerContext,
-    streams: &Arc<Streams>,
-    connections: &mut JoinSet<()>,
-    noted: &mut Noted,
-) {
+/// Whether one more connection may be served besides `open` ones; the beginning of a shortage is logged.
+fn has_room(peer: SocketAddr, context: &ListenerContext, open: usize, noted: &mut Noted) -> bool {
     let limit = context.settings.get().max_connections;
-    let full = connections.len() >= limit;
+    let full = open >= limit;
     if full && !noted.full {
         tracing::warn!(
             limit,
@@ -108,10 +123,21 @@ fn admit(
         );
     }
     // Connections that come and go at the limit are not worth a line each.
-    noted.full = full || (noted.full && connections.len() * 10 > limit * 9);
-    if full {
-        return;
+    noted.full = full || (noted.full && open * 10 > limit * 9);
+    !full
+}
+
+/// One connection from its handshake to its end.
+async fn serve(stream: TcpStream, peer: SocketAddr, door: Door, streams: Arc<Streams>, stop: CancellationToken) {
+    let passed = tokio::select! {
+        // First, so that a plain connection is read even if the stop came with it.
+        biased;
+        passed = door.pass(stream, peer) => passed,
+        () = stop.cancelled() => None,
+    };
+    match passed {
+        Some(Secured::Plain(stream)) => streams.serve(stream, peer.ip()).await,
+        Some(Secured::Tls(stream)) => streams.serve(stream, peer.ip()).await,
+        None => {}
     }
-    let streams = Arc::clone(streams);
-    connections.spawn(async move { streams.serve(stream, peer.ip()).await });
 }

@@ -11,7 +11,7 @@ use super::super::probes::readiness_json;
 use super::targets::target_json;
 use crate::admin::VERSION;
 use crate::net::api_version::API_VERSION;
-use crate::telemetry::{ListenerState, ListenerStatus};
+use crate::telemetry::{CertificateStatus, ListenerState, ListenerStatus};
 
 /// `GET /metrics`: rates for dashboards, under upstream's names.
 pub(super) async fn metrics(State(web): State<Web>) -> Answer<Json<Value>> {
@@ -61,6 +61,7 @@ pub(super) async fn status(State(web): State<Web>) -> Answer<Json<Value>> {
             "what": fault.what,
         })).collect::<Vec<_>>(),
         "listeners": overview.listeners.iter().map(listener_json).collect::<Vec<_>>(),
+        "certificates": web.admin.certificates().iter().map(certificate_json).collect::<Vec<_>>(),
         "dropped": overview.dropped.iter().map(|dropped| json!({
             "source": dropped.source,
             "reason": dropped.reason,
@@ -85,6 +86,20 @@ pub(super) async fn status(State(web): State<Web>) -> Answer<Json<Value>> {
         },
         "warnings": overview.warnings,
     })))
+}
+
+fn certificate_json(status: &CertificateStatus) -> Value {
+    let facts = status.facts.as_ref();
+    json!({
+        "listener": status.listener,
+        "file": facts.map(|facts| &facts.file),
+        "sha256": facts.map(|facts| &facts.fingerprint),
+        "valid_from": facts.map(|facts| facts.from.to_string()),
+        "valid_to": facts.map(|facts| facts.to.to_string()),
+        "in_use_since": facts.map(|facts| facts.since.to_string()),
+        "client_certificates": status.clients,
+        "problem": status.problem,
+    })
 }
 
 fn listener_json(listener: &ListenerStatus) -> Value {

@@ -11,11 +11,11 @@ use super::super::Web;
 use super::super::auth::SignedIn;
 use super::super::fault::Answer;
 use super::super::origin::shown_host;
-use super::super::text::{bytes, span, visible};
+use super::super::text::{bytes, moment, span, visible};
 use super::overview::{DroppedView, ListenerView, dropped_views, listener_view};
 use super::{Frame, shown};
 use crate::admin::Check;
-use crate::telemetry::{ListenerState, ListenerStatus};
+use crate::telemetry::{CertificateStatus, ListenerState, ListenerStatus};
 
 /// How to send by one input.
 struct Recipe {
@@ -35,10 +35,35 @@ struct StatusPage {
     data_dir: String,
     disk: Option<String>,
     usage: Vec<(String, String)>,
+    certificates: Vec<CertificateView>,
     listeners: Vec<ListenerView>,
     dropped: Vec<DroppedView>,
     hints: Vec<String>,
     recipes: Vec<Recipe>,
+}
+
+/// The certificate of a listener.
+struct CertificateView {
+    listener: &'static str,
+    file: String,
+    fingerprint: String,
+    until: String,
+    clients: &'static str,
+    problem: Option<String>,
+}
+
+impl CertificateView {
+    fn new(status: &CertificateStatus) -> Self {
+        let facts = status.facts.as_ref();
+        Self {
+            listener: status.listener,
+            file: facts.map(|facts| visible(&facts.file)).unwrap_or_default(),
+            fingerprint: facts.map(|facts| facts.fingerprint.clone()).unwrap_or_default(),
+            until: facts.map(|facts| moment(facts.to)).unwrap_or_default(),
+            clients: status.clients,
+            problem: status.problem.as_deref().map(visible),
+        }
+    }
 }
 
 /// `GET /status`.
@@ -47,6 +72,8 @@ pub(super) async fn show(State(web): State<Web>, by: SignedIn, headers: HeaderMa
     let disk = web.admin.disk_space().await;
     let usage = web.admin.data_usage().await;
     let listeners = web.admin.listeners();
+    let certificates = web.admin.certificates();
+    let by_tls = |name: &str| certificates.iter().any(|status| status.listener == name);
     let host = shown_host(&headers).unwrap_or("localhost");
     let clean = |check: Check| Check { detail: visible(&check.detail), ..check };
     shown(&StatusPage {
@@ -57,16 +84,18 @@ pub(super) async fn show(State(web): State<Web>, by: SignedIn, headers: HeaderMa
         data_dir: visible(&web.admin.data_dir()),
         disk: disk.map(|disk| format!("{} free of {}", bytes(disk.free), bytes(disk.total))),
         usage: usage.iter().map(|part| (visible(&part.name), bytes(part.bytes))).collect(),
-        recipes: listeners.iter().filter_map(|listener| recipe(listener, host)).collect(),
+        recipes: listeners.iter().filter_map(|listener| recipe(listener, host, by_tls(listener.name))).collect(),
+        certificates: certificates.iter().map(CertificateView::new).collect(),
         dropped: dropped_views(&web.admin.dropped()),
         hints: listeners.iter().filter_map(ListenerStatus::hint).collect(),
         listeners: listeners.iter().map(listener_view).collect(),
     })
 }
 
-fn recipe(listener: &ListenerStatus, host: &str) -> Option<Recipe> {
+fn recipe(listener: &ListenerStatus, host: &str, by_tls: bool) -> Option<Recipe> {
     let ListenerState::Listening(address) = listener.state else { return None };
     let port = address.port();
+    let scheme = if by_tls { "https" } else { "http" };
     let (title, command) = match listener.name {
         "syslog_udp" => {
             ("Syslog over UDP", format!("logger -n {host} -P {port} -d --rfc5424 \"test from $(hostname)\""))
@@ -74,6 +103,10 @@ fn recipe(listener: &ListenerStatus, host: &str) -> Option<Recipe> {
         "syslog_tcp" => {
             ("Syslog over TCP", format!("logger -n {host} -P {port} -T --rfc5424 \"test from $(hostname)\""))
         }
+        "syslog_tls" => (
+            "Syslog over TLS",
+            format!("echo '<13>test over TLS' | openssl s_client -quiet -connect {}:{port}", bracketed(host)),
+        ),
         "snmp" => (
             "SNMP traps and informs",
             format!("snmptrap -v 2c -c COMMUNITY {}:{port} '' 1.3.6.1.6.3.1.1.5.3 ifIndex.1 i 1", bracketed(host)),
@@ -82,7 +115,7 @@ fn recipe(listener: &ListenerStatus, host: &str) -> Option<Recipe> {
             "JSON over HTTP",
             format!(
                 "curl -H \"X-API-KEY: $MUTTD_INGEST_API_KEY\" -H 'Content-Type: application/json' -d \
-                 '{{\"hostname\":\"test\",\"message\":\"hello\",\"timestamp\":\"2026-01-01T00:00:00Z\"}}' http://{}:{port}/api/v2/ingest",
+                 '{{\"hostname\":\"test\",\"message\":\"hello\",\"timestamp\":\"2026-01-01T00:00:00Z\"}}' {scheme}://{}:{port}/api/v2/ingest",
                 bracketed(host)
             ),
         ),

@@ -32,8 +32,8 @@ impl<S: Sync> axum::extract::FromRequestParts<S> for Sender {
 }
 
 impl Sender {
-    fn is_secure(&self, web: &Web) -> bool {
-        is_secure(web.options.served_over_tls, &self.extensions, &self.headers)
+    fn is_secure(&self) -> bool {
+        is_secure(&self.extensions, &self.headers)
     }
 
     fn address(&self) -> std::net::IpAddr {
@@ -72,7 +72,7 @@ pub(super) async fn log_in(State(web): State<Web>, sender: Sender, OpenForm(fiel
     let login = web.admin.login(&user, &fields.exact("password"), sender.address()).await;
     match login {
         Ok(session) => {
-            let cookie = session_cookie(&session.token, session.life, sender.is_secure(&web));
+            let cookie = session_cookie(&session.token, session.life, sender.is_secure());
             with_cookie(Redirect::to(&next).into_response(), cookie)
         }
         Err(error) => {
@@ -92,7 +92,7 @@ pub(super) async fn log_in(State(web): State<Web>, sender: Sender, OpenForm(fiel
 /// `POST /logout`.
 pub(super) async fn logout(State(web): State<Web>, sender: Sender, posted: Posted) -> Answer<Response> {
     web.admin.logout(&posted.by.token).await?;
-    let cookie = session_cookie("", Duration::ZERO, sender.is_secure(&web));
+    let cookie = session_cookie("", Duration::ZERO, sender.is_secure());
     with_cookie(done("/login", "logged-out"), cookie)
 }
 

@@ -1,6 +1,7 @@
-//! Which peers with a wrong API key or community are mentioned in the log: each once a minute, and not too many of them.
+//! Which peers with a wrong API key, community or TLS handshake are mentioned in the log: each once a minute, and not too
+//! many of them.
 //!
-//! Every one of their messages is counted as dropped elsewhere; this only keeps a flood of them out of the log. In memory
+//! Every one of their tries is counted elsewhere; this only keeps a flood of them out of the log. In memory
 //! only, bounded; a restart mentions everyone anew.
 
 use std::collections::HashMap;
@@ -12,15 +13,15 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Peers remembered, at most; while all places are taken, further peers are counted but not mentioned.
 const MAX_PEERS: usize = 1_024;
 
-/// Remembers when peers with a wrong key or community were mentioned last.
-#[derive(Default)]
-pub(super) struct Strangers {
+/// Remembers when peers that were refused were mentioned last.
+#[derive(Debug, Default)]
+pub struct Strangers {
     mentioned: HashMap<IpAddr, Instant>,
 }
 
 impl Strangers {
     /// Whether `peer` is to be mentioned now; then it is not again for a minute.
-    pub(super) fn mention(&mut self, peer: IpAddr, now: Instant) -> bool {
+    pub fn mention(&mut self, peer: IpAddr, now: Instant) -> bool {
         if self.mentioned.get(&peer).is_some_and(|last| now.duration_since(*last) < EVERY) {
             return false;
         }
