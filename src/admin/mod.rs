@@ -51,6 +51,7 @@ pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport
 pub use crate::store::{ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun};
 
 use crate::clock::Clock;
+use crate::config::Keeper;
 use crate::live::Live;
 use crate::queue::Queues;
 use crate::remedy::Remedy;
@@ -88,6 +89,8 @@ pub struct AdminParts {
     pub secrets: Live<AdminSecrets>,
     /// Notified after each change of rules, hosts or teams, so that it takes effect at once.
     pub changed: Arc<Notify>,
+    /// The configuration in force, and the way to change it.
+    pub keeper: Keeper,
     /// Where everything is kept on disk.
     pub data_dir: PathBuf,
     /// When the process started.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Admin, AdminParts, AdminSecrets};
 use crate::clock::Clock;
+use crate::config::{Config, Keeper};
 use crate::live::Live;
 use crate::model::{
     Decision, Environment, Event, EventId, EventIds, Handling, Health, Judged, Matched, Protocol, RuleId, Severity,
@@ -48,6 +49,8 @@ impl TestAdmin {
         syslog.count_received(10);
         syslog.count_kernel_drops(3);
         listeners.register("snmp", ListenerState::Failed("port 1162 is taken by snmptrapd; stop it".into()));
+        let keeper = Keeper::new(Config::load(dir.path(), None).expect("valid"), Arc::clone(&stores.settings));
+        keeper.open(Arc::new(|_| Ok(Box::new(|| {}))));
         let admin = Admin::new(AdminParts {
             stores: stores.clone(),
             queues: queues.clone(),
@@ -61,6 +64,7 @@ impl TestAdmin {
                 admin_api_key: SecretPair::new("admin_api_key", "current-key").with_next("next-key"),
             }),
             changed: Arc::default(),
+            keeper,
             data_dir: dir.path().to_owned(),
             started: Instant::now(),
         });

@@ -8,7 +8,8 @@ use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Lives, random_seed};
+use super::force::Lives;
+use super::random_seed;
 use crate::clock::Clock;
 use crate::forward::Wiring;
 use crate::live::{Live, live};

@@ -71,7 +71,7 @@ async fn demonstrate(args: &DemoArgs, data: &Path, stop: &CancellationToken) -> 
     let receiver = MockMoog::start(TcpListener::bind("127.0.0.1:0")?, MockOptions::default())?;
     let config = Config::load_with(data, None, demo_variables(receiver.local_addr()))?;
     logs::init("warn", logs::LogFormat::Text)?;
-    let (app, greeting) = App::start(config).await.context("cannot start the demo")?;
+    let (app, greeting) = App::start(config, None).await.context("cannot start the demo")?;
     install_samples(app.admin()).await.context("cannot install the sample rules")?;
     let targets = DemoTargets {
         syslog_udp: address(&app, "syslog_udp")?,

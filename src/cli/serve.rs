@@ -34,21 +34,14 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let mut hang_up = signal(SignalKind::hangup())?;
     let config = Config::load(&args.data, args.config.as_deref())?;
     let log_control = logs::init(&config.log_filter, config.log_format)?;
-    let (app, greeting) = App::start(config).await.context("cannot start")?;
+    let (app, greeting) = App::start(config, Some(log_control)).await.context("cannot start")?;
     show(&greeting);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => match Config::load(&args.data, args.config.as_deref()) {
-                Ok(config) => {
-                    if let Err(error) = log_control.set_filter(&config.log_filter) {
-                        tracing::error!("Log filter kept: {error}");
-                    }
-                    app.reload(config);
-                }
-                Err(error) => tracing::error!("Configuration kept as it was: {error}"),
-            },
+            // What cannot be used changes nothing and was told in the log.
+            _ = hang_up.recv() => drop(app.reload().await),
         }
     }
     tracing::info!("Stopping: no more input is taken, what is under way is finished");

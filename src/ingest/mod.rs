@@ -47,6 +47,8 @@ pub struct ListenerContext {
     pub secrets: Live<Secrets>,
     /// Where listeners tell how they are.
     pub board: ListenerBoard,
-    /// Cancelled when the listener is to stop taking.
+    /// Cancelled when the listener is to let go of its socket; connections that are open go on.
+    pub release: CancellationToken,
+    /// Cancelled when everything is to stop taking; a child of it is `release`.
     pub stop: CancellationToken,
 }

@@ -98,6 +98,7 @@ pub(super) fn context(memory: &Memory, settings: Settings, secrets: Secrets, clo
     let queue = Queue::of_batches("events", Arc::new(memory.clone()));
     let settings = Live::constant(settings);
     let (intake, _task) = Intake::start(queue, Gate::new(settings.clone()), Rates::new(clock.clone()));
+    let stop = CancellationToken::new();
     ListenerContext {
         intake,
         ids: Arc::new(EventIds::new(1)),
@@ -105,6 +106,7 @@ pub(super) fn context(memory: &Memory, settings: Settings, secrets: Secrets, clo
         settings,
         secrets: Live::constant(secrets),
         board: ListenerBoard::default(),
-        stop: CancellationToken::new(),
+        release: stop.child_token(),
+        stop,
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -133,6 +133,14 @@ pub fn bind_udp(address: SocketAddr, receive_buffer_bytes: usize) -> Result<(Udp
     Ok((socket.into(), granted))
 }
 
+/// Asks for a receive buffer of another size while a socket is in use; what is in it stays. Returns what the kernel
+/// granted, 0 if it does not say.
+pub fn resize_receive_buffer<S: AsFd>(socket: &S, receive_buffer_bytes: usize) -> usize {
+    let socket = socket2::SockRef::from(socket);
+    request_receive_buffer(&socket, receive_buffer_bytes);
+    socket.recv_buffer_size().unwrap_or(0) / 2
+}
+
 /// Binds a listening TCP socket, non-blocking as tokio wants it. SO_REUSEADDR lets a restart take its port back while
 /// old connections still linger in TIME_WAIT; it does not let two processes listen on one port.
 pub fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
@@ -191,6 +199,7 @@ mod tests {
         assert_ne!(socket.local_addr().expect("bound").port(), 0);
         // rmem_max is at least 208 KiB on every Linux, so this much is always granted in full.
         assert_eq!(granted, 128 << 10);
+        assert_eq!(resize_receive_buffer(&socket, 64 << 10), 64 << 10);
     }
 
     #[test]

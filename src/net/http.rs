@@ -86,6 +86,19 @@ pub async fn serve(
     door: Door,
     stop: CancellationToken,
 ) {
+    serve_until(listener, router, limits, door, stop.clone(), stop).await;
+}
+
+/// The same, but letting go of the socket when `release` is cancelled: connections that are open go on until they end or
+/// `stop` is cancelled, which must cancel `release` too.
+pub async fn serve_until(
+    listener: std::net::TcpListener,
+    router: Router,
+    limits: HttpLimits,
+    door: Door,
+    release: CancellationToken,
+    stop: CancellationToken,
+) {
     let listener = match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
         Ok(listener) => listener,
         Err(error) => {
@@ -97,7 +110,7 @@ pub async fn serve(
     let kill = CancellationToken::new();
     let connections = TaskTracker::new();
     let mut acceptor = Acceptor { listener, failing: false };
-    while let Some((stream, peer, slot)) = acceptor.next(&slots, &stop).await {
+    while let Some((stream, peer, slot)) = acceptor.next(&slots, &release).await {
         let (router, door, stop, kill) = (router.clone(), door.clone(), stop.clone(), kill.clone());
         connections.spawn(async move {
             tokio::select! {
@@ -109,6 +122,10 @@ pub async fn serve(
     }
     drop(acceptor);
     connections.close();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = connections.wait() => return,
+    }
     if tokio::time::timeout(limits.drain, connections.wait()).await.is_err() {
         kill.cancel();
         connections.wait().await;

@@ -8,7 +8,7 @@ mod retry;
 mod strangers;
 pub mod tls;
 
-pub use bind::{BindError, Transport, bind_tcp, bind_udp};
+pub use bind::{BindError, Transport, bind_tcp, bind_udp, resize_receive_buffer};
 pub use holder::Holder;
 pub use retry::keep_trying;
 pub use strangers::Strangers;

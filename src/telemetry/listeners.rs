@@ -96,6 +96,15 @@ impl ListenerBoard {
         ListenerHandle { entry }
     }
 
+    /// Takes a line away: its listener was switched off.
+    pub fn remove(&self, name: &str) {
+        let mut entries = self.entries.lock();
+        if let Some(index) = entries.iter().position(|entry| entry.name == name) {
+            let entry = entries.remove(index);
+            metrics::gauge!(LISTENER_UP, "listener" => entry.name).set(0.0);
+        }
+    }
+
     /// Every line, in the order of registration.
     pub fn status(&self) -> Vec<ListenerStatus> {
         let entries = self.entries.lock();
@@ -149,6 +158,8 @@ mod tests {
         board.register("snmp", ListenerState::Listening(address)).count_received(1);
         let status = board.status();
         assert_eq!((status.len(), status[0].received, board.address("snmp")), (1, 3, Some(address)));
+        board.remove("snmp");
+        assert!(board.status().is_empty());
     }
 
     #[test]

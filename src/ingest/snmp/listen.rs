@@ -22,7 +22,7 @@ use super::informs::{InformKey, RecentInforms, Seen};
 use super::message::{Kind, NoMessage, decode};
 use crate::ingest::{DropReason, Intake, ListenerContext, Secrets};
 use crate::model::{Event, Protocol, Source, Timestamp};
-use crate::net::{BindError, Strangers, Transport, bind_udp};
+use crate::net::{BindError, Strangers, Transport, bind_udp, resize_receive_buffer};
 use crate::telemetry::{ListenerHandle, ListenerState};
 
 /// The listener's name on the board and in metrics.
@@ -45,7 +45,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_millis(20);
 /// Time for informs under way when the listener stops.
 const ANSWER_DRAIN: Duration = Duration::from_secs(2);
 
-/// Binds `address` and receives traps and informs until the context's stop token is cancelled; what is in the socket by
+/// Binds `address` and receives traps and informs until the context's release token is cancelled; what is in the socket by
 /// then is still taken. Must be called within a tokio runtime.
 pub fn start(context: &ListenerContext, address: SocketAddr) -> Result<JoinHandle<()>, BindError> {
     let wanted = context.settings.get().receive_buffer_bytes;
@@ -62,7 +62,7 @@ pub fn start(context: &ListenerContext, address: SocketAddr) -> Result<JoinHandl
              raise net.core.rmem_max or grant CAP_NET_ADMIN"
         );
     }
-    let drops = tokio::spawn(count_drops(drops::inode_of(&socket), line.clone(), context.stop.clone()));
+    let drops = tokio::spawn(count_drops(drops::inode_of(&socket), line.clone(), context.release.clone()));
     let listener = Listener {
         socket: Arc::new(socket),
         context: context.clone(),
@@ -71,6 +71,7 @@ pub fn start(context: &ListenerContext, address: SocketAddr) -> Result<JoinHandl
         informs: Arc::default(),
         slots: Arc::new(Semaphore::new(ANSWERS_AT_ONCE)),
         answers: TaskTracker::new(),
+        wanted,
         failing: None,
     };
     Ok(tokio::spawn(async move {
@@ -137,6 +138,8 @@ struct Listener {
     informs: Arc<Mutex<RecentInforms>>,
     slots: Arc<Semaphore>,
     answers: TaskTracker,
+    /// The receive buffer that was asked for, in bytes.
+    wanted: usize,
     /// The kind of the last socket error while errors go on, so that each is logged once.
     failing: Option<io::ErrorKind>,
 }
@@ -144,7 +147,7 @@ struct Listener {
 impl Listener {
     async fn run(mut self) {
         let mut buffer = vec![0; DATAGRAM_BYTES];
-        let stop = self.context.stop.clone();
+        let stop = self.context.release.clone();
         loop {
             tokio::select! {
                 biased;
@@ -175,6 +178,14 @@ impl Listener {
         }
     }
 
+    /// Asks for another receive buffer when the settings want one.
+    fn fit_buffer(&mut self) {
+        let wanted = self.context.settings.get().receive_buffer_bytes;
+        if wanted != std::mem::replace(&mut self.wanted, wanted) {
+            self.line.set_receive_buffer(resize_receive_buffer(&*self.socket, wanted) as u64);
+        }
+    }
+
     async fn note_health(&mut self, result: io::Result<u64>) {
         match result {
             Ok(_) => self.failing = None,
@@ -189,6 +200,7 @@ impl Listener {
 
     /// Reads up to [`BATCH`] datagrams that are there and hands on what they hold; says how many they were.
     async fn take_batch(&mut self, buffer: &mut [u8]) -> io::Result<u64> {
+        self.fit_buffer();
         let mut batch = Batch::default();
         let secrets = self.context.secrets.get();
         let now = self.context.clock.now();

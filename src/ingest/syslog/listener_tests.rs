@@ -93,6 +93,7 @@ impl Bench {
         let clock = Clock::system();
         let queue = Queue::of_batches("events", backend);
         let (intake, intake_task) = Intake::start(queue, Gate::new(settings.clone()), Rates::new(clock.clone()));
+        let stop = CancellationToken::new();
         let context = ListenerContext {
             intake,
             ids: Arc::new(EventIds::new(1)),
@@ -100,7 +101,8 @@ impl Bench {
             settings,
             secrets: Live::constant(Secrets::default()),
             board: ListenerBoard::default(),
-            stop: CancellationToken::new(),
+            release: stop.child_token(),
+            stop,
         };
         Self { context, recorder, intake_task }
     }

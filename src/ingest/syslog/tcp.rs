@@ -32,8 +32,8 @@ struct Kind {
     door: Door,
 }
 
-/// Binds `address` and serves syslog connections until the context's stop token is cancelled; the task ends when the
-/// last connection's events are committed. Must be called within a tokio runtime.
+/// Binds `address` and serves syslog connections until the context's release token is cancelled; the task ends when
+/// the last connection does and its events are committed. Must be called within a tokio runtime.
 pub fn start_tcp(context: &ListenerContext, address: SocketAddr) -> Result<JoinHandle<()>, BindError> {
     let name = "syslog_tcp";
     start(context, address, Kind { name, protocol: Protocol::SyslogTcp, door: Door::open(name) })
@@ -103,10 +103,10 @@ async fn accept(listener: TcpListener, context: ListenerContext, kind: Kind, han
                     tracing::error!("A syslog connection's task failed: {error}");
                 }
             }
-            () = context.stop.cancelled() => break,
+            () = context.release.cancelled() => break,
         }
     }
-    // The port is free from here on; connections see the stop token themselves.
+    // The port is free from here on; connections go on until they end or see the stop token.
     drop(listener);
     while connections.join_next().await.is_some() {}
 }

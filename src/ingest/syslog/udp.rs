@@ -16,7 +16,7 @@ use super::datagrams::{BATCH, Datagrams, Wait, kernel_drops};
 use super::parse::{ParseOptions, parse};
 use crate::ingest::ListenerContext;
 use crate::model::{Event, Protocol, Source};
-use crate::net::{BindError, Transport, bind_udp};
+use crate::net::{BindError, Transport, bind_udp, resize_receive_buffer};
 use crate::telemetry::{ListenerHandle, ListenerState};
 
 /// The listener's name on the board and in metrics.
@@ -32,7 +32,7 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// Batches still read after the stop: more than the default receive buffer holds, and an end even under steady fire.
 const DRAIN_BATCHES: usize = 256;
 
-/// Binds `address` and receives syslog datagrams until the context's stop token is cancelled; what is in the socket by
+/// Binds `address` and receives syslog datagrams until the context's release token is cancelled; what is in the socket by
 /// then is still taken. Must be called within a tokio runtime.
 pub fn start_udp(context: &ListenerContext, address: SocketAddr) -> Result<JoinHandle<()>, BindError> {
     let wanted = context.settings.get().receive_buffer_bytes;
@@ -52,7 +52,8 @@ pub fn start_udp(context: &ListenerContext, address: SocketAddr) -> Result<JoinH
                      net.core.rmem_max or grant CAP_NET_ADMIN"
                 );
             }
-            let receiver = Receiver { socket, context: context.clone(), handle, runtime: Handle::current(), drops: 0 };
+            let (context, runtime) = (context.clone(), Handle::current());
+            let receiver = Receiver { socket, context, handle, runtime, wanted, drops: 0 };
             Ok(tokio::task::spawn_blocking(move || receiver.run()))
         }
         Err(error) => {
@@ -75,6 +76,8 @@ struct Receiver {
     context: ListenerContext,
     handle: ListenerHandle,
     runtime: Handle,
+    /// The receive buffer that was asked for, in bytes.
+    wanted: usize,
     /// The kernel's count of drops when it was last looked at.
     drops: u32,
 }
@@ -83,7 +86,7 @@ impl Receiver {
     fn run(mut self) {
         let mut datagrams = Datagrams::new();
         let mut failing = None;
-        while !self.context.stop.is_cancelled() {
+        while !self.context.release.is_cancelled() {
             match datagrams.receive(&self.socket, Wait::ForOne) {
                 Ok(count) => {
                     failing = None;
@@ -101,6 +104,7 @@ impl Receiver {
                 }
             }
             self.note_drops();
+            self.fit_buffer();
         }
         self.drain(&mut datagrams);
         self.note_drops();
@@ -128,6 +132,14 @@ impl Receiver {
         let events: Vec<Event> = parsed.collect();
         self.handle.count_received(u64::try_from(count).unwrap_or(0));
         self.runtime.block_on(self.context.intake.offer(events));
+    }
+
+    /// Asks for another receive buffer when the settings want one.
+    fn fit_buffer(&mut self) {
+        let wanted = self.context.settings.get().receive_buffer_bytes;
+        if wanted != std::mem::replace(&mut self.wanted, wanted) {
+            self.handle.set_receive_buffer(resize_receive_buffer(&self.socket, wanted) as u64);
+        }
     }
 
     fn note_drops(&mut self) {
