@@ -1,7 +1,9 @@
 //! Who acts, and how that gets into the change log. Holds no state.
 
+use std::net::IpAddr;
+
 use super::AdminError;
-use crate::store::Change;
+use crate::store::{Change, Origin, Via};
 
 /// Longest reason kept, in characters: a sentence or a ticket's number, not a document.
 const MAX_REASON: usize = 500;
@@ -13,12 +15,20 @@ pub struct Actor {
     pub name: String,
     /// The request it comes with.
     pub correlation_id: String,
+    origin: Origin,
 }
 
 impl Actor {
     /// An actor and the request it comes with.
     pub fn new(name: impl Into<String>, correlation_id: impl Into<String>) -> Self {
-        Self { name: name.into(), correlation_id: correlation_id.into() }
+        Self { name: name.into(), correlation_id: correlation_id.into(), origin: Origin::default() }
+    }
+
+    /// The same actor, known to come by this door from this address.
+    #[must_use]
+    pub fn coming(mut self, via: Via, peer: IpAddr) -> Self {
+        self.origin = Origin { via, peer: Some(peer) };
+        self
     }
 
     /// What a store is told with a change; a blank reason is none.
@@ -28,7 +38,7 @@ impl Actor {
             return Err(AdminError::invalid("reason", format!("it is longer than {MAX_REASON} characters")));
         }
         let reason = reason.map(|reason| reason.replace(char::is_control, " "));
-        Ok(Change { by: self.name.clone(), reason, correlation_id: self.correlation_id.clone() })
+        Ok(Change { by: self.name.clone(), reason, correlation_id: self.correlation_id.clone(), origin: self.origin })
     }
 }
 

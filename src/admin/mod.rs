@@ -48,7 +48,10 @@ pub use targets::{Abandoned, TargetLine, Targets};
 
 pub use crate::queue::Fault as QueueFault;
 pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport};
-pub use crate::store::{ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun};
+pub use crate::store::{
+    ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun, Tampering, TrailFault, TrailHead,
+    TrailReport, Via,
+};
 
 use crate::clock::Clock;
 use crate::config::Keeper;

@@ -34,6 +34,7 @@ pub struct Api {
     client: Client,
     url: String,
     key: String,
+    user: Option<String>,
 }
 
 impl Api {
@@ -50,13 +51,12 @@ impl Api {
         // Without TLS the system's certificates are not read: there may be none.
         let client = if args.url.starts_with("http://") { client.tls_certs_only([]) } else { client };
         let client = client.build().context("no HTTP client can be made")?;
-        Ok(Self { client, url: args.url.trim_end_matches('/').to_owned(), key })
+        Ok(Self { client, url: args.url.trim_end_matches('/').to_owned(), key, user: login_name() })
     }
 
     /// One request below `/api/v2`; an answer that is no success is an error with what the appliance said.
     pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let mut request = self.client.request(method, format!("{}/api/v2{path}", self.url));
-        request = request.header("X-API-KEY", &self.key);
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body.to_string());
         }
@@ -65,12 +65,20 @@ impl Api {
 
     /// A request without a body that gives its reason in a header.
     pub async fn ask_with_reason(&self, method: Method, path: &str, reason: Option<&str>) -> anyhow::Result<Value> {
-        let mut request = self.client.request(method, format!("{}/api/v2{path}", self.url));
-        request = request.header("X-API-KEY", &self.key);
+        let mut request = self.request(method, path);
         if let Some(reason) = reason {
             request = request.header("X-Change-Reason", reason);
         }
         self.answer(request).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, format!("{}/api/v2{path}", self.url));
+        let request = request.header("X-API-KEY", &self.key);
+        match &self.user {
+            Some(user) => request.header("X-Muttd-User", user),
+            None => request,
+        }
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
@@ -90,6 +98,12 @@ impl Api {
             (false, false) => bail!("{error}: {detail}"),
         }
     }
+}
+
+/// Who runs this command, for the change log: the one behind `sudo` if there is one.
+fn login_name() -> Option<String> {
+    let names = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    names.into_iter().find(|name| !name.is_empty() && name.is_ascii())
 }
 
 /// Percent-encodes everything but letters, digits and `-._~` (RFC 3986 section 2.3).

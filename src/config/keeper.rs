@@ -228,7 +228,7 @@ mod tests {
     impl House {
         async fn set(&self, value: Option<&str>, expected: Option<&str>) -> Result<Changed, NotChanged> {
             let key = find_id("unhandled_threshold").expect("a key");
-            let change = Change { by: "alice".into(), reason: None, correlation_id: "c-1".into() };
+            let change = Change::new("alice", "c-1");
             self.keeper.set(key, value.map(str::to_owned), expected.map(str::to_owned), change).await
         }
 
@@ -293,7 +293,7 @@ mod tests {
         let house = house(0);
         let change = |number: u64| {
             let (keeper, key) = (house.keeper.clone(), find_id("unhandled_threshold").expect("a key"));
-            let change = Change { by: "alice".into(), reason: None, correlation_id: "c-1".into() };
+            let change = Change::new("alice", "c-1");
             async move { keeper.set(key, Some(number.to_string()), None, change).await }
         };
         let all = (1..=20).map(change);

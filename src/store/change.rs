@@ -1,10 +1,47 @@
 //! Who changed what, when and why.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::StoreResult;
+use super::{StoreResult, TrailHead, TrailReport};
 use crate::model::Timestamp;
+
+/// By which door a change came in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Via {
+    /// A page of the web UI.
+    Page,
+    /// The API, called by a program.
+    Api,
+    /// The API, called by a command of `muttd`.
+    Cli,
+    /// The appliance itself: the first start, a reload.
+    #[default]
+    Appliance,
+}
+
+impl Via {
+    /// The word in the change log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Api => "api",
+            Self::Cli => "cli",
+            Self::Appliance => "appliance",
+        }
+    }
+}
+
+/// Where a change came from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// By which door.
+    pub via: Via,
+    /// The sender's address; `None` for what the appliance does itself.
+    pub peer: Option<IpAddr>,
+}
 
 /// Said with every change; a change cannot be written without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +52,15 @@ pub struct Change {
     pub reason: Option<String>,
     /// The correlation id of the request it came with.
     pub correlation_id: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+impl Change {
+    /// A change that the appliance makes itself, without a reason; set what else is known.
+    pub fn new(by: impl Into<String>, correlation_id: impl Into<String>) -> Self {
+        Self { by: by.into(), reason: None, correlation_id: correlation_id.into(), origin: Origin::default() }
+    }
 }
 
 /// What was done to a row.
@@ -61,6 +107,12 @@ pub struct ChangeRow {
     pub reason: Option<String>,
     /// The request it came with.
     pub correlation_id: String,
+    /// By which door: `page`, `api`, `cli`, `appliance`; `None` for lines from before this was kept.
+    pub changed_via: Option<String>,
+    /// The sender's address.
+    pub changed_from: Option<String>,
+    /// The line's link in the hash chain, in hexadecimal.
+    pub hash: Option<String>,
 }
 
 /// Which lines of the change log; members that are `None` do not restrict.
@@ -101,4 +153,15 @@ pub trait ChangeLog: Send + Sync {
 
     /// How many lines `query` would find without its `before` and `limit`.
     async fn count_changes(&self, query: &ChangeQuery) -> StoreResult<u64>;
+
+    /// Compares every line with the hash chain, its seal and its anchor, and with heads that were taken earlier. Reads
+    /// line by line; writes nothing.
+    async fn verify_trail(&self, against: &[TrailHead]) -> StoreResult<TrailReport>;
+
+    /// The sealed end of the log.
+    async fn trail_head(&self) -> StoreResult<TrailHead>;
+
+    /// Accepts the log as it is now: keeps a copy of the database as evidence, chains every line anew and writes a line
+    /// that says what was found and who accepted it. Returns the name of the copy.
+    async fn reseal_trail(&self, change: &Change) -> StoreResult<String>;
 }

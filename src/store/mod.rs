@@ -21,6 +21,7 @@ mod recent;
 mod rulebook;
 mod settings;
 pub mod sqlite;
+mod trail;
 mod unhandled;
 
 use std::collections::BTreeMap;
@@ -29,13 +30,14 @@ use std::sync::Arc;
 
 pub use accounts::{Accounts, Session, User};
 pub use audit::AuditLog;
-pub use change::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation};
+pub use change::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, Origin, Via};
 pub use error::{StoreError, StoreResult};
 pub use inventory::{DevHost, DeviceTeam, Inventory};
 pub use query::{EventPage, EventQuery};
 pub use recent::{Recent, RecentSettings};
 pub use rulebook::RuleBook;
 pub use settings::{SETTINGS_TABLE, SettingsStore};
+pub use trail::{Tampering, TrailFault, TrailHead, TrailReport};
 pub use unhandled::{Kind, Overrun, Sighting, Unhandled, UnhandledBatch, UnhandledEvents, UnhandledPolicy};
 
 use crate::clock::Clock;

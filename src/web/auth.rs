@@ -16,14 +16,17 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::Web;
 use super::envelope::Correlation;
 use super::fault::Fault;
-use super::origin::{is_own_page, is_secure};
-use crate::admin::{Actor, SessionInfo};
+use super::origin::{is_own_page, is_secure, peer};
+use crate::admin::{Actor, SessionInfo, Via};
 
 /// The cookie's name without TLS.
 const PLAIN_COOKIE: &str = "muttd_session";
 
 /// The cookie's name over TLS: the prefix makes browsers insist on `Secure`, `Path=/` and no `Domain`.
 const SECURE_COOKIE: &str = "__Host-muttd_session";
+
+/// The header by which commands of `muttd` say who runs them.
+const CLI_USER: &str = "x-muttd-user";
 
 /// A browser that is logged in.
 #[derive(Clone)]
@@ -58,7 +61,11 @@ async fn api_caller(web: &Web, parts: &Parts) -> Result<Caller, Fault> {
     if let Some(key) = parts.headers.get("x-api-key") {
         let owner = key.to_str().ok().and_then(|key| web.admin.api_key_owner(key));
         let owner = owner.ok_or_else(|| refused("the key in X-API-KEY is not valid"))?;
-        return Ok(Caller(Actor::new(owner, correlation)));
+        let peer = peer(&parts.extensions, &parts.headers);
+        return Ok(Caller(match cli_user(&parts.headers) {
+            Some(user) => Actor::new(format!("{owner} ({user})"), correlation).coming(Via::Cli, peer),
+            None => Actor::new(owner, correlation).coming(Via::Api, peer),
+        }));
     }
     let signed_in = signed_in(web, parts).await?;
     let signed_in = signed_in.ok_or_else(|| refused("give an API key in the header X-API-KEY"))?;
@@ -68,7 +75,15 @@ async fn api_caller(web: &Web, parts: &Parts) -> Result<Caller, Fault> {
             return Err(Fault::forged());
         }
     }
-    Ok(Caller(signed_in.actor))
+    Ok(Caller(signed_in.actor.coming(Via::Api, peer(&parts.extensions, &parts.headers))))
+}
+
+/// Who says to run the command that sends this. It is told beside the key's name, not in its place: only the key is
+/// checked.
+fn cli_user(headers: &HeaderMap) -> Option<String> {
+    let user = headers.get(CLI_USER)?.to_str().ok()?;
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@' | '\\' | '$');
+    (!user.is_empty() && user.len() <= 64 && user.chars().all(harmless)).then(|| user.to_owned())
 }
 
 /// Lets a browser through that is logged in; others are sent to the login page and come back after it.
@@ -100,7 +115,7 @@ async fn signed_in(web: &Web, parts: &Parts) -> Result<Option<SignedIn>, Fault> 
     let session = web.admin.session(token).await?;
     let correlation = correlation(&parts.extensions);
     Ok(session.map(|session| SignedIn {
-        actor: Actor::new(session.user.clone(), correlation),
+        actor: Actor::new(session.user.clone(), correlation).coming(Via::Page, peer(&parts.extensions, &parts.headers)),
         token: token.to_owned(),
         session,
     }))

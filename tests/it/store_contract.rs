@@ -79,7 +79,7 @@ fn team(name: &str) -> Team {
 }
 
 fn change() -> Change {
-    Change { by: "anna".into(), reason: Some("ticket 17".into()), correlation_id: "request-1".into() }
+    Change { reason: Some("ticket 17".into()), ..Change::new("anna", "request-1") }
 }
 
 fn draft(text: &str, priority: i32) -> RuleDraft {

@@ -5,8 +5,9 @@ use rusqlite::{Row, ToSql};
 use serde_json::Value;
 
 use super::config::{ConfigDb, Entry, Table, log_change};
+use super::trail;
 use crate::model::Timestamp;
-use crate::store::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, StoreResult};
+use crate::store::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, StoreResult, TrailHead, TrailReport};
 
 /// Lines returned at once, at most.
 const MAX_LINES: usize = 1_000;
@@ -24,7 +25,7 @@ impl ChangeLog for ConfigDb {
             let limit = query.limit.clamp(1, MAX_LINES);
             let sql = format!(
                 "SELECT id, changed_at, changed_by, operation, table_name, record_id, old_values, new_values, reason, \
-                 correlation_id FROM config_audit_log WHERE {condition} ORDER BY id DESC LIMIT {limit}"
+                 correlation_id, changed_via, changed_from, row_hash FROM config_audit_log WHERE {condition} ORDER BY id DESC LIMIT {limit}"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(rusqlite::params_from_iter(values), read_change)?;
@@ -54,6 +55,19 @@ impl ChangeLog for ConfigDb {
             })
             .await?;
         Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    async fn verify_trail(&self, against: &[TrailHead]) -> StoreResult<TrailReport> {
+        let (folder, against, clock) = (self.trail_folder(), against.to_vec(), self.clock());
+        self.read(move |connection| trail::verify(connection, &folder, &against, &clock)).await
+    }
+
+    async fn trail_head(&self) -> StoreResult<TrailHead> {
+        self.read(trail::sealed_head).await
+    }
+
+    async fn reseal_trail(&self, change: &Change) -> StoreResult<String> {
+        self.reseal(change.clone()).await
     }
 }
 
@@ -89,6 +103,10 @@ fn read_change(row: &Row<'_>) -> rusqlite::Result<ChangeRow> {
         new_values: row.get::<_, Option<String>>(7)?.map(|text| json(&text)),
         reason: row.get(8)?,
         correlation_id: row.get(9)?,
+        changed_via: row.get(10)?,
+        changed_from: row.get(11)?,
+        // Whatever stands there is shown; whether it is right is for the verification to say.
+        hash: row.get::<_, Option<Vec<u8>>>(12).ok().flatten().map(|hash| trail::hex(&hash)),
     })
 }
 

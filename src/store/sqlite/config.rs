@@ -1,15 +1,17 @@
 //! `config.db`: what operators change. Every change and its line in the change log are one transaction, so after a
 //! crash either both are there or neither. Never holds a password, and no hash ever enters the change log.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params};
+use parking_lot::Mutex;
+use rusqlite::types::{Value as SqlValue, ValueRef};
+use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params_from_iter};
 use serde_json::{Map, Value};
 
 use super::connect::{Fault, name_of, open_writer};
 use super::schema;
+use super::trail;
 use super::worker::{Readers, Task, Worker, in_transaction, run_tasks};
 use crate::clock::Clock;
 use crate::model::Timestamp;
@@ -20,6 +22,9 @@ pub struct ConfigDb {
     store: String,
     writer: Worker<Task>,
     readers: Arc<Readers>,
+    /// Used by the writer thread alone.
+    keeper: Arc<Mutex<trail::Keeper>>,
+    path: PathBuf,
     clock: Clock,
 }
 
@@ -43,11 +48,16 @@ impl ConfigDb {
     /// would silently stop every alert.
     pub fn open(path: &Path, clock: Clock) -> StoreResult<Self> {
         let store = name_of(path);
-        let connection = open_writer(path, schema::CONFIG).and_then(checked).map_err(|fault| refusal(path, fault))?;
+        let opened = open_writer(path, schema::CONFIG).and_then(checked).and_then(|mut connection| {
+            let keeper = trail::Keeper::open(&mut connection, path, &clock)?;
+            Ok((connection, keeper))
+        });
+        let (connection, keeper) = opened.map_err(|fault| refusal(path, fault))?;
+        let keeper = Arc::new(Mutex::new(keeper));
         let name = store.clone();
         let writer = Worker::start(&store, move |tasks| run_tasks(&name, connection, tasks))?;
         let readers = Arc::new(Readers::new(path.to_owned(), store.clone()));
-        Ok(Self { store, writer, readers, clock })
+        Ok(Self { store, writer, readers, keeper, path: path.to_owned(), clock })
     }
 
     /// Runs `body` in a transaction on the writer thread; `now` is when the change counts as made.
@@ -55,15 +65,46 @@ impl ConfigDb {
         &self,
         body: impl FnOnce(&Transaction<'_>, Timestamp) -> Result<T, Fault> + Send + 'static,
     ) -> StoreResult<T> {
-        let (store, now) = (self.store.clone(), self.clock.now());
+        let (store, now, keeper) = (self.store.clone(), self.clock.now(), Arc::clone(&self.keeper));
         let job = move |answer: super::worker::Answer<T>| -> Task {
             Box::new(move |connection| {
-                let result = in_transaction(connection, |transaction| body(transaction, now));
+                let mut keeper = keeper.lock();
+                let written = in_transaction(connection, |transaction| {
+                    keeper.begin(transaction, now)?;
+                    let value = body(transaction, now)?;
+                    Ok((value, keeper.end(transaction)?))
+                });
+                let result = written.map(|(value, sealed)| {
+                    keeper.committed(sealed);
+                    value
+                });
                 // Whoever asked may have gone; the change stands nevertheless.
                 let _ = answer.send(result.map_err(|fault| fault.of(&store)));
             })
         };
         self.writer.ask(job).await
+    }
+
+    /// Accepts the change log as it is; see [`trail::reseal`].
+    pub(super) async fn reseal(&self, change: Change) -> StoreResult<String> {
+        let (store, clock, keeper) = (self.store.clone(), self.clock.clone(), Arc::clone(&self.keeper));
+        let job = move |answer: super::worker::Answer<String>| -> Task {
+            Box::new(move |connection| {
+                let result = trail::reseal(connection, &mut keeper.lock(), &change, &clock);
+                let _ = answer.send(result.map_err(|fault| fault.of(&store)));
+            })
+        };
+        self.writer.ask(job).await
+    }
+
+    /// Where key and anchor of the change log lie.
+    pub(super) fn trail_folder(&self) -> PathBuf {
+        trail::folder_of(&self.path)
+    }
+
+    /// The time.
+    pub(super) fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// Runs `body` with a reading connection.
@@ -138,6 +179,11 @@ pub(super) struct Entry<'a> {
     pub(super) new: Option<Value>,
 }
 
+/// One line with its link and marks, in the order of [`trail::COLUMNS`].
+const INSERT_LINE: &str = "INSERT INTO config_audit_log (id, changed_at, changed_by, operation, table_name, record_id, \
+     old_values, new_values, reason, correlation_id, changed_via, changed_from, row_hash, row_marks) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+
 /// Writes the line of one change and, if decisions depend on the table, moves the version on. The only place that
 /// writes to `config_audit_log`.
 pub(super) fn log_change(
@@ -152,22 +198,31 @@ pub(super) fn log_change(
         (Some(_), None) => Operation::Delete,
     };
     let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO config_audit_log \
-         (changed_at, changed_by, operation, table_name, record_id, old_values, new_values, reason, correlation_id) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?;
-    insert.execute(params![
-        now.as_micros(),
-        change.by,
-        operation.name(),
-        entry.table.name,
-        entry.record_id,
-        text(&entry.old),
-        text(&entry.new),
-        change.reason,
-        change.correlation_id,
-    ])?;
+    let (old, new) = (text(&entry.old), text(&entry.new));
+    let peer = change.origin.peer.map(|peer| peer.to_string());
+    trail::advance(transaction, |id, previous| {
+        let optional = |text: Option<&str>| text.map_or(SqlValue::Null, |text| SqlValue::Text(text.to_owned()));
+        let values = [
+            SqlValue::Integer(id),
+            SqlValue::Integer(now.as_micros()),
+            SqlValue::Text(change.by.clone()),
+            SqlValue::Text(operation.name().to_owned()),
+            SqlValue::Text(entry.table.name.to_owned()),
+            SqlValue::Text(entry.record_id.to_owned()),
+            optional(old.as_deref()),
+            optional(new.as_deref()),
+            optional(change.reason.as_deref()),
+            SqlValue::Text(change.correlation_id.clone()),
+            SqlValue::Text(change.origin.via.name().to_owned()),
+            optional(peer.as_deref()),
+        ];
+        let chained: trail::Values<'_> = values.each_ref().map(ValueRef::from);
+        let hash = trail::link(previous, &chained);
+        let further = [SqlValue::Blob(hash.to_vec()), SqlValue::Blob(trail::marks(&chained))];
+        let mut insert = transaction.prepare_cached(INSERT_LINE)?;
+        insert.execute(params_from_iter(values.iter().chain(&further)))?;
+        Ok(hash)
+    })?;
     if entry.table.rules_decisions {
         transaction.execute("UPDATE versions SET value = value + 1 WHERE name = 'ruling'", [])?;
     }

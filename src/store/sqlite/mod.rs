@@ -21,10 +21,12 @@ mod months;
 mod rulebook;
 mod schema;
 mod settings;
+mod trail;
 mod unhandled;
 mod worker;
 
 pub use audit::AuditDb;
 pub use config::ConfigDb;
 pub use settings::kept_settings;
+pub use trail::{head_of_file, verify_file};
 pub use unhandled::UnhandledDb;

@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(unreadable.len(), 3);
         assert!(unreadable[0].starts_with("rule 2 cannot be read"), "{unreadable:?}");
         // A broken rule can still be replaced and removed, and its old columns are in the change log.
-        let change = Change { by: "test".into(), reason: None, correlation_id: "c".into() };
+        let change = Change::new("test", "c");
         database.update(Rule { id: RuleId(2), draft: rules[0].draft.clone() }, &change).await.unwrap();
         database.delete(RuleId(3), &change).await.unwrap();
         assert!(matches!(database.get(RuleId(4)).await, Err(StoreError::Invalid(_))));

@@ -59,6 +59,23 @@ INSERT INTO versions VALUES ('ruling', 1);
         "
 CREATE TABLE dynamic_config (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 ",
+        "
+ALTER TABLE config_audit_log ADD COLUMN changed_via TEXT;
+ALTER TABLE config_audit_log ADD COLUMN changed_from TEXT;
+ALTER TABLE config_audit_log ADD COLUMN row_hash BLOB;
+ALTER TABLE config_audit_log ADD COLUMN row_marks BLOB;
+CREATE TABLE config_audit_seal (
+    one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    lines INTEGER NOT NULL,
+    last_id INTEGER NOT NULL,
+    head BLOB NOT NULL,
+    doubt TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+DROP TRIGGER config_audit_log_no_update;
+CREATE TRIGGER config_audit_log_no_update BEFORE UPDATE ON config_audit_log WHEN OLD.row_hash IS NOT NULL
+BEGIN SELECT RAISE(ABORT, 'config_audit_log is append-only'); END;
+",
     ],
 };
 

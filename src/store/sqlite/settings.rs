@@ -66,7 +66,7 @@ mod tests {
     use crate::store::{ChangeLog, ChangeQuery, Operation};
 
     fn change(reason: &str) -> Change {
-        Change { by: "alice".into(), reason: Some(reason.into()), correlation_id: "c-1".into() }
+        Change { reason: Some(reason.into()), ..Change::new("alice", "c-1") }
     }
 
     #[tokio::test]
