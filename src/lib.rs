@@ -36,6 +36,9 @@ pub mod telemetry;
 /// Keys, tokens and passwords, which are never printed.
 pub mod secret;
 
+/// Secrets from HashiCorp Vault.
+pub mod vault;
+
 /// Durable hand-over between stages, at least once.
 pub mod queue;
 

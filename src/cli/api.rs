@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::config;
 use crate::net::tls;
+use crate::secret::Secret;
 
 /// An answer takes no longer: acts on ten thousand letters need some seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -33,7 +34,7 @@ pub struct ApiArgs {
 pub struct Api {
     client: Client,
     url: String,
-    key: String,
+    key: Secret,
     user: Option<String>,
 }
 
@@ -42,7 +43,7 @@ impl Api {
     /// could see it.
     pub fn new(args: &ApiArgs) -> anyhow::Result<Self> {
         let key = match (std::env::var("MUTTD_ADMIN_API_KEY"), &args.data) {
-            (Ok(key), _) if !key.is_empty() => key,
+            (Ok(key), _) if !key.is_empty() => Secret::new(key),
             (_, Some(data)) => config::kept_admin_key(data)?,
             _ => bail!("give the admin key in MUTTD_ADMIN_API_KEY, or the appliance's data directory with --data"),
         };
@@ -74,7 +75,7 @@ impl Api {
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, format!("{}/api/v2{path}", self.url));
-        let request = request.header("X-API-KEY", &self.key);
+        let request = request.header("X-API-KEY", self.key.reveal());
         match &self.user {
             Some(user) => request.header("X-Muttd-User", user),
             None => request,

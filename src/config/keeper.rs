@@ -100,8 +100,8 @@ impl Keeper {
     pub async fn reload(&self) -> Result<(), NotChanged> {
         let shared = Arc::clone(&self.shared);
         let outcome = self.in_turn(async move {
-            let sources = shared.config.get().sources().clone();
-            let config = on_blocking_thread(move || sources.load()).await??;
+            let current = shared.config.get();
+            let config = on_blocking_thread(move || current.read_again()).await??;
             let (config, commit) = shared.prepare(config).await?;
             shared.put_into_force(config, commit).await
         });
@@ -112,6 +112,18 @@ impl Keeper {
             Err(error) => tracing::error!("Configuration kept as it was: {error}"),
         }
         outcome
+    }
+
+    /// Reads the secrets of every source again, and nothing else, and puts them into force.
+    pub async fn reload_secrets(&self) -> Result<(), NotChanged> {
+        let shared = Arc::clone(&self.shared);
+        self.in_turn(async move {
+            let current = shared.config.get();
+            let config = on_blocking_thread(move || current.read_secrets_again()).await??;
+            let (config, commit) = shared.prepare(config).await?;
+            shared.put_into_force(config, commit).await
+        })
+        .await
     }
 
     /// Sets a dynamic key, or with `None` has it come from environment, file or default again. With `expected` only if

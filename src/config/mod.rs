@@ -22,17 +22,23 @@ use chrono::FixedOffset;
 
 pub use keeper::{Changed, Commit, Keeper, NotChanged, Prepare};
 use keys::Key;
-use secrets::KeptSecrets;
-pub use secrets::{SECRETS_FILE, kept_admin_key};
+pub use secrets::{
+    Edit, Fingerprint, HeldSecret, Keyring, NotEdited, OWN_SECRETS, OwnSecret, SECRETS_FILE, SecretSource, check_name,
+    edit as edit_secret, kept_admin_key, own_secret, variable_name,
+};
+use secrets::{NamedSecrets, Places};
 pub use setting::{Setting, settings_of};
 pub use targets::Targets;
 use values::Values;
 pub use values::{ConfigError, Ignored, Origin};
 
+use crate::clock::Clock;
+use crate::live::Live;
 use crate::model::Team;
 use crate::net::tls::TlsPlan;
 use crate::secret::{Secret, SecretPair};
 use crate::telemetry::logs::LogFormat;
+use crate::vault::{self, SecretId, VaultState};
 use crate::{alerter, ingest, queue, remedy, store};
 
 /// A checked configuration.
@@ -66,6 +72,8 @@ pub struct Config {
     pub log_filter: String,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// Every secret, and where it comes from.
+    pub secrets: Keyring,
     /// Ingest and admin key, when they were made by this call and should be shown once.
     pub fresh_keys: Option<(Secret, Secret)>,
     /// What it was made of.
@@ -78,7 +86,7 @@ pub struct Config {
 struct Raw {
     sources: Sources,
     values: Values,
-    secrets: KeptSecrets,
+    secrets: NamedSecrets,
 }
 
 /// Where a configuration is read from.
@@ -88,6 +96,8 @@ pub struct Sources {
     file: Option<PathBuf>,
     /// Values that win over the environment's variables of these names.
     overrides: BTreeMap<String, String>,
+    /// What Vault holds, if there is one.
+    vault: Option<Live<VaultState>>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -100,7 +110,35 @@ impl std::fmt::Debug for Sources {
 impl Sources {
     /// A data directory, and the file if it is not the one in there.
     pub fn new(data_dir: &Path, file: Option<&Path>) -> Self {
-        Self { data_dir: data_dir.to_owned(), file: file.map(Path::to_owned), overrides: BTreeMap::new() }
+        let (data_dir, file) = (data_dir.to_owned(), file.map(Path::to_owned));
+        Self { data_dir, file, overrides: BTreeMap::new(), vault: None }
+    }
+
+    /// The same with secrets from Vault.
+    #[must_use]
+    pub fn with_vault(self, secrets: Live<VaultState>) -> Self {
+        Self { vault: Some(secrets), ..self }
+    }
+
+    /// How Vault is to be spoken to; `None` if it is not configured. Makes the data directory where it is missing.
+    pub fn vault(&self) -> Result<Option<vault::Settings>, ConfigError> {
+        make_data_dir(&self.data_dir)?;
+        vault_settings(&self.values()?, |name| self.variable(name))
+    }
+
+    /// Reads the secrets of every source; `earlier` is what was read before.
+    fn secrets(&self, values: &Values, earlier: Option<&NamedSecrets>) -> Result<NamedSecrets, ConfigError> {
+        let set =
+            std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
+        let own = set.filter(|(name, _)| !self.overrides.contains_key(name));
+        let places = Places {
+            data_dir: &self.data_dir,
+            variables: own.chain(self.overrides.clone()).collect(),
+            values,
+            vault: self.vault.as_ref().map(|vault| (*vault.get()).clone()),
+            now: Clock::system().now(),
+        };
+        NamedSecrets::read(places, earlier)
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -121,7 +159,8 @@ impl Sources {
     pub fn load(&self) -> Result<Config, ConfigError> {
         make_data_dir(&self.data_dir)?;
         let values = self.values()?;
-        Raw { sources: self.clone(), values, secrets: secrets::load_or_create(&self.data_dir)? }.assemble()
+        let secrets = self.secrets(&values, None)?;
+        Raw { sources: self.clone(), values, secrets }.assemble()
     }
 }
 
@@ -156,6 +195,24 @@ impl Config {
         overrides: BTreeMap<String, String>,
     ) -> Result<Self, ConfigError> {
         Sources { overrides, ..Sources::new(data_dir, file) }.load()
+    }
+
+    /// Reads everything again. Unlike at a start a missing `secrets.toml` is an error, and secrets that did not change go
+    /// on with when they were used. Blocks on the disk.
+    pub fn read_again(&self) -> Result<Self, ConfigError> {
+        let values = self.raw.sources.values()?;
+        self.with_secrets_of(values)
+    }
+
+    /// Reads the secrets again, and nothing else. Blocks on the disk.
+    pub fn read_secrets_again(&self) -> Result<Self, ConfigError> {
+        self.with_secrets_of(self.raw.values.clone())
+    }
+
+    fn with_secrets_of(&self, values: Values) -> Result<Self, ConfigError> {
+        let sources = self.raw.sources.clone();
+        let secrets = sources.secrets(&values, Some(&self.raw.secrets))?;
+        Raw { sources, values, secrets }.assemble()
     }
 
     /// Every key with its value and where that comes from.
@@ -200,21 +257,16 @@ impl Config {
 
 impl Raw {
     fn assemble(self) -> Result<Config, ConfigError> {
-        let (values, kept) = (&self.values, &self.secrets);
-        let key = |name: &str, section: &'static str, kept: &str| -> SecretPair {
-            let configured = values.text(section, "api_key");
-            let current = if configured.is_empty() { kept.to_owned() } else { configured };
-            SecretPair::new(name, current).with_next(values.text(section, "api_key_next"))
-        };
-        let variable = |name: &str| self.sources.variable(name);
-        let targets = targets::read(values, &secrets::NamedSecrets::new(kept.named.clone(), variable))?;
+        let (values, secrets) = (&self.values, &self.secrets);
+        let targets = targets::read(values, secrets)?;
+        let keyring = secrets.keyring(&targets.secret_users());
         let alerter = alerter::Settings {
             routes: targets.routes.clone(),
             default_targets: vec![targets.default.clone()],
             ..alerter_settings(values)?
         };
-        let admin_api_key = key("admin_api_key", "admin", &kept.admin_api_key);
-        let ingest_api_key = key("ingest_api_key", "ingest", &kept.ingest_api_key);
+        let own = |name: &str| keyring.get(name).map(|held| held.pair.clone()).unwrap_or_default();
+        let (ingest_api_key, admin_api_key) = (own("ingest_api_key"), own("admin_api_key"));
         let communities = values.list("snmp", "communities").into_iter().map(Secret::new).collect();
         Ok(Config {
             data_dir: self.sources.data_dir.clone(),
@@ -224,7 +276,7 @@ impl Raw {
             // The admin key works on every call, so it may ingest too.
             ingest_secrets: ingest::Secrets { api_keys: vec![ingest_api_key, admin_api_key.clone()], communities },
             admin_api_key,
-            admin_password: Some(Secret::new(values.text("admin", "password"))).filter(|password| !password.is_empty()),
+            admin_password: Some(values.secret("admin", "password").0).filter(|password| !password.is_empty()),
             alerter,
             targets,
             remedy: remedy_settings(values)?,
@@ -238,16 +290,11 @@ impl Raw {
             },
             log_filter: values.text("log", "level"),
             log_format: if values.text("log", "format") == "json" { LogFormat::Json } else { LogFormat::Text },
-            fresh_keys: fresh_keys(values, kept),
+            fresh_keys: secrets.fresh_keys(),
+            secrets: keyring,
             raw: self,
         })
     }
-}
-
-/// The keys that were made now and are in use: a configured key needs no showing.
-fn fresh_keys(values: &Values, kept: &secrets::KeptSecrets) -> Option<(Secret, Secret)> {
-    let unused = !values.text("ingest", "api_key").is_empty() && !values.text("admin", "api_key").is_empty();
-    (kept.fresh && !unused).then(|| (Secret::new(kept.ingest_api_key.clone()), Secret::new(kept.admin_api_key.clone())))
 }
 
 /// Makes the directory, for the owner only, when it is missing.
@@ -335,6 +382,51 @@ fn device_zone(text: &str) -> Result<Option<FixedOffset>, ConfigError> {
     })
 }
 
+/// Vault answers in milliseconds or is not well.
+const VAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How Vault is to be spoken to; without an address it is not.
+fn vault_settings(
+    values: &Values,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Option<vault::Settings>, ConfigError> {
+    let text = |name: &'static str| values.text("vault", name);
+    if text("address").is_empty() {
+        return Ok(None);
+    }
+    let wrong = |why: &str| Err(ConfigError(format!("[vault]: {why}")));
+    let file = |name: &'static str| Some(text(name)).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let credential = variable("CREDENTIALS_DIRECTORY").map(|folder| Path::new(&folder).join("vault_secret_id"));
+    let given = values.secret("vault", "secret_id").0;
+    let secret_id = match (file("secret_id_file"), credential.filter(|path| path.exists())) {
+        _ if !given.is_empty() => SecretId::Value(given),
+        (Some(path), _) | (None, Some(path)) => SecretId::File(path),
+        (None, None) => {
+            return wrong(
+                "give the secret id in MUTTD_VAULT_SECRET_ID, the systemd credential `vault_secret_id` or `secret_id_file`",
+            );
+        }
+    };
+    if text("role_id").is_empty() {
+        return wrong("`role_id` is missing");
+    }
+    let trimmed = |name: &'static str| text(name).trim_matches('/').to_owned();
+    Ok(Some(vault::Settings {
+        address: text("address"),
+        approle_mount: trimmed("approle_mount"),
+        role_id: text("role_id"),
+        secret_id,
+        mount: trimmed("mount"),
+        path: trimmed("path"),
+        namespace: text("namespace"),
+        ca_file: file("ca_file"),
+        poll: Duration::from_secs(values.number("vault", "poll_seconds")),
+        timeout: VAULT_TIMEOUT,
+        start_wait: Duration::from_secs(values.number("vault", "start_wait_seconds")),
+        required: values.truth("vault", "required"),
+    }))
+}
+
 fn narrow(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -353,7 +445,7 @@ mod tests {
         let values = Values::read(None, |_| None).expect("valid defaults");
         assert_eq!(ingest_settings(&values).expect("valid"), ingest::Settings::default());
         assert_eq!(alerter_settings(&values).expect("valid"), alerter::Settings::default());
-        let targets = targets::read(&values, &secrets::NamedSecrets::default()).expect("valid");
+        let targets = targets::read(&values, &NamedSecrets::default()).expect("valid");
         assert_eq!(targets.targets[0].settings, crate::forward::Settings::default());
         let team = alerter::Settings::default().unhandled_default_team;
         assert_eq!(remedy_settings(&values).expect("valid"), remedy::Settings::for_team(team));
@@ -368,7 +460,7 @@ mod tests {
     fn a_webhook_that_is_no_address_is_refused() {
         let values = Values::read(None, |name| (name == "MUTTD_MOOG_WEBHOOK_URL").then(|| "moog".to_owned()));
         let values = values.expect("a text");
-        let error = targets::read(&values, &secrets::NamedSecrets::default()).expect_err("it cannot be posted to");
+        let error = targets::read(&values, &NamedSecrets::default()).expect_err("it cannot be posted to");
         assert!(error.to_string().contains("webhook_url"), "{error}");
     }
 }

@@ -17,7 +17,7 @@ use super::secrets::NamedSecrets;
 use super::values::Values;
 use super::{ConfigError, narrow, size};
 use crate::alerter::Route;
-use crate::forward::{Guard, RawOptions, SecretPair, Secrets, Settings, TargetConfig, TargetKind};
+use crate::forward::{Guard, RawOptions, Secrets, Settings, TargetConfig, TargetKind};
 use crate::model::{Handling, Severity, TargetName, Team};
 
 /// Targets beyond this are a mistake; each has a queue on disk and a task.
@@ -36,6 +36,17 @@ pub struct Targets {
     pub routes: BTreeMap<TargetName, Route>,
     /// What takes the alerts that no route names.
     pub default: TargetName,
+}
+
+impl Targets {
+    /// Each secret that a target uses, with the target's name.
+    pub(super) fn secret_users(&self) -> Vec<(String, String)> {
+        let of = |target: &TargetConfig| -> Vec<(String, String)> {
+            let pairs = target.secret.iter().chain(target.secrets.iter());
+            pairs.map(|pair| (pair.name.to_string(), target.name.to_string())).collect()
+        };
+        self.targets.iter().flat_map(of).collect()
+    }
 }
 
 /// The keys that every target has, as they stand in the file.
@@ -133,7 +144,7 @@ pub fn read(values: &Values, secrets: &NamedSecrets) -> Result<Targets, ConfigEr
     if tables.len() > MOST_TARGETS {
         return Err(ConfigError(format!("{} [[targets]] are too many; {MOST_TARGETS} is the most", tables.len())));
     }
-    let legacy = legacy(values)?;
+    let legacy = legacy(values, secrets)?;
     let mut targets = Vec::new();
     let mut routes = BTreeMap::new();
     for (number, table) in tables.iter().enumerate() {
@@ -165,20 +176,21 @@ pub fn read(values: &Values, secrets: &NamedSecrets) -> Result<Targets, ConfigEr
 
 /// The target that `[moog]` and the `moog_*` keys define; its pace and patience are no one else's, but its breaker's
 /// keys are the defaults of all.
-fn legacy(values: &Values) -> Result<TargetConfig, ConfigError> {
+fn legacy(values: &Values, secrets: &NamedSecrets) -> Result<TargetConfig, ConfigError> {
     let wrong = |why: &dyn Display| ConfigError(format!("`webhook_url` in [moog]: {why}"));
     let kind = TargetKind::find(MOOGSOFT).ok_or_else(|| wrong(&"this build knows no Moogsoft"))?;
     let mut options = RawOptions::new();
     options.insert("url".into(), json!(values.text("moog", "webhook_url")));
     options.insert("agent_location".into(), json!(agent_location(values.text("moog", "agent_location"))));
     kind.prepare(options.clone()).map_err(|why| wrong(&why))?;
-    let key = |name| values.text("moog", name);
-    let secret = SecretPair::new(MOOG_API_KEY, key("api_key")).with_next(key("api_key_next"));
+    let held = secrets.held(MOOG_API_KEY);
+    // With a key that Vault did not tell yet alerts wait; without any they go as they are.
+    let secret = (held.awaited || held.pair.keys().next().is_some()).then_some(held.pair);
     Ok(TargetConfig {
         name: TargetName::new(MOOGSOFT).map_err(|why| wrong(&why))?,
         kind,
         options,
-        secret: (!secret.current.is_empty()).then_some(secret),
+        secret,
         secrets: Secrets::default(),
         guard: Guard::default(),
         settings: Settings {
@@ -358,8 +370,10 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), text).expect("it can be written");
         let values = Values::read(Some(file.path()), |_| None)?;
-        let kept = BTreeMap::from([("noc".to_owned(), "k3y".to_owned()), ("noc_next".to_owned(), "n3xt".to_owned())]);
-        read(&values, &NamedSecrets::new(kept, |name| (name == "MUTTD_SECRET_IN_ENV").then(|| "env".to_owned())))
+        let moog = ["api_key", "api_key_next"].map(|name| values.secret("moog", name).0);
+        let moog = [("moog_api_key", moog[0].reveal()), ("moog_api_key_next", moog[1].reveal())];
+        let kept = [[("noc", "k3y"), ("noc_next", "n3xt")], [("in-env", "e"), ("other", "o")], moog].concat();
+        read(&values, &NamedSecrets::kept(&kept))
     }
 
     fn target(name: &str, more: &str) -> String {
@@ -409,7 +423,7 @@ mod tests {
         assert_eq!(route.severities.as_ref().map(Vec::len), Some(2));
         assert_eq!(route.unhandled, Some(false));
         assert!(!format!("{targets:?}").contains("k3y"));
-        assert!(read_text(&target("chat", "secret = \"in-env\"")).is_ok(), "the environment is asked");
+        assert!(read_text(&target("chat", "secret = \"in-env\"")).is_ok(), "names may have a dash");
     }
 
     #[test]

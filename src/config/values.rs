@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::keys::{DYNAMIC, KEYS, Key, Kind, find};
 use crate::model::Team;
+use crate::secret::Secret;
 use crate::telemetry::logs;
 
 /// A configuration that cannot be used; every message names the key, where it was set and what it may be.
@@ -21,6 +22,9 @@ const TARGETS: &str = "targets";
 /// Longest value of one key, in characters: the longest log filter or list is far shorter.
 const MAX_VALUE: usize = 4_096;
 
+/// Stands for a value that is shown nowhere.
+const HIDDEN: &str = "********";
+
 /// A checked raw value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
@@ -28,6 +32,8 @@ pub(super) enum Value {
     List(Vec<String>),
     Integer(i64),
     Truth(bool),
+    /// What is shown nowhere.
+    Hidden(Secret),
 }
 
 impl Value {
@@ -38,6 +44,8 @@ impl Value {
             Self::List(items) => items.join(","),
             Self::Integer(number) => number.to_string(),
             Self::Truth(truth) => truth.to_string(),
+            Self::Hidden(secret) if secret.is_empty() => String::new(),
+            Self::Hidden(_) => HIDDEN.to_owned(),
         }
     }
 
@@ -48,6 +56,7 @@ impl Value {
             Self::List(items) => items.clone().into(),
             Self::Integer(number) => (*number).into(),
             Self::Truth(truth) => (*truth).into(),
+            Self::Hidden(_) => serde_json::Value::Null,
         }
     }
 }
@@ -218,7 +227,15 @@ impl Values {
         &self.targets
     }
 
-    /// A text or secret; empty when not set.
+    /// A secret, and whether a variable of the environment holds it.
+    pub fn secret(&self, section: &'static str, name: &'static str) -> (Secret, bool) {
+        match self.base.get(&(section, name)) {
+            Some((Value::Hidden(secret), origin)) => (secret.clone(), matches!(origin, Origin::Environment(_))),
+            _ => (Secret::default(), false),
+        }
+    }
+
+    /// A text; empty when not set.
     pub fn text(&self, section: &'static str, name: &'static str) -> String {
         match self.get(section, name) {
             Some(Value::Text(text)) => text.clone(),
@@ -385,7 +402,8 @@ fn parse(key: &Key, text: &str) -> Result<Value, String> {
         return Err("contains control characters".to_owned());
     }
     match key.kind {
-        Kind::Text | Kind::Secret => Ok(Value::Text(text.to_owned())),
+        Kind::Text => Ok(Value::Text(text.to_owned())),
+        Kind::Secret => Ok(Value::Hidden(Secret::new(text))),
         Kind::List => {
             Ok(Value::List(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(String::from).collect()))
         }

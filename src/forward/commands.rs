@@ -35,7 +35,7 @@ async fn tried(desk: &Desk, wiring: &Wiring, alert: &Alert) -> Result<String, De
 async fn test(desk: &Desk, alert: &Alert) -> TestReport {
     let wiring = desk.parts.wiring.get();
     let started = Instant::now();
-    let outcome = match wiring.target.ready() {
+    let outcome = match wiring.ready() {
         Ok(()) => tried(desk, &wiring, alert).await,
         Err(why) => Err(DeliveryError::refused(why)),
     };

@@ -52,9 +52,20 @@ pub struct Wiring {
 }
 
 impl Wiring {
+    /// Whether it can be spoken to; if not, what is missing, for people. Alerts wait meanwhile.
+    pub fn ready(&self) -> Result<(), String> {
+        self.target.ready()?;
+        match &self.secret {
+            Some(pair) if pair.keys().next().is_none() => {
+                Err(format!("its secret `{}` is not known yet: Vault did not answer since the start", pair.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Asks whether the receiver is there and takes one of our keys; the error is for people.
     pub async fn probe(&self) -> Result<(), String> {
-        self.target.ready()?;
+        self.ready()?;
         let mut outcome = None;
         for key in self.secret.iter().flat_map(SecretPair::keys) {
             outcome = Some(self.target.probe(Some(key)).await);
@@ -83,6 +94,8 @@ impl TargetConfig {
             clock: clock.clone(),
         };
         let target = self.kind.prepare(self.options.clone())?.build(parts)?;
-        Ok(Wiring { target, secret: self.secret.clone(), settings })
+        // A further secret that is not known yet holds it up as its own does.
+        let awaited = self.secrets.iter().find(|pair| pair.keys().next().is_none());
+        Ok(Wiring { target, secret: awaited.or(self.secret.as_ref()).cloned(), settings })
     }
 }

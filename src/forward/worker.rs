@@ -71,7 +71,7 @@ impl Worker {
         }
         let desk = Arc::clone(&self.desk);
         desk.parts.board.set_address(wiring.target.address());
-        if let Err(why) = wiring.target.ready() {
+        if let Err(why) = wiring.ready() {
             desk.parts.board.waiting(desk.parts.clock.now(), &why);
             return desk.unless_stopped(self.changes.changed()).await;
         }

@@ -64,6 +64,10 @@ metrics_table! {
     RECENT_BYTES = "mutt_recent_bytes", Gauge, "", "Bytes of the recent store on disk.";
     RECENT_DROPPED = "mutt_recent_dropped_total", Counter, "", "Events the recent store did not take because its writer was behind or its disk failed.";
     SECRET_USED = "mutt_secret_used_total", Counter, "secret,slot", "Uses of a secret that were taken, by its place: current or next.";
+    SECRETS_RELOADS = "mutt_secrets_reloads_total", Counter, "status", "Times the sources of secrets were read again because they changed, by success or failure; a failure changes nothing.";
+    SECRETS_IN_FORCE = "mutt_secrets_in_force", Gauge, "", "1 while the secrets in force are those of the sources, 0 while a source cannot be used.";
+    VAULT_UP = "mutt_vault_up", Gauge, "", "1 while Vault answers as it should, 0 while it does not; only with Vault.";
+    VAULT_REQUESTS = "mutt_vault_reads_total", Counter, "result", "Readings of the secret in Vault, by success or failure.";
     FORWARD_REQUESTS = "mutt_moog_requests_total", Counter, "status,reason", "Deliveries tried, by status (success, retry, failed) and reason.";
     FORWARD_LATENCY = "mutt_moog_request_seconds", Histogram, "", "Time of one delivery.";
     FORWARD_DEAD = "mutt_forward_dead_letters_total", Counter, "target", "Alerts given up and put into the dead letter queue.";
