@@ -25,6 +25,17 @@ pub enum AdminError {
         /// Its key.
         key: String,
     },
+    /// There is no such setting; nothing was changed.
+    #[error("there is no setting `{key}`{}", near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
+    NoSetting {
+        /// What was asked for.
+        key: String,
+        /// A key that is called much the same.
+        near: Option<String>,
+    },
+    /// It was decided on what is no longer so; nothing was changed.
+    #[error("{0}")]
+    Outdated(String),
     /// The input is at fault; nothing was changed.
     #[error("{why}")]
     Invalid {

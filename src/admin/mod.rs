@@ -17,6 +17,7 @@ mod inventory;
 mod passwords;
 mod rule_input;
 mod rules;
+mod settings;
 mod setup;
 mod status;
 mod targets;
@@ -42,10 +43,12 @@ pub use error::AdminError;
 pub use events::{AuditPage, EventStory, Found};
 pub use rule_input::{RuleInput, rule_json};
 pub use rules::{Explained, RuleList, TestMessage, TestOutcome, suggest_match};
+pub use settings::{Settings, ignored_json, setting_json, setting_text};
 pub use setup::issue_setup_token;
 pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
 pub use targets::{Abandoned, TargetLine, Targets};
 
+pub use crate::config::{Changed, Ignored, Origin, Setting};
 pub use crate::queue::Fault as QueueFault;
 pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport};
 pub use crate::store::{

@@ -1,7 +1,7 @@
 //! A client of the running appliance's API, for commands of operators. Sends the admin key to the address it was given
 //! and nowhere else: redirects are not followed. Keeps nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -16,6 +16,9 @@ use crate::secret::Secret;
 /// An answer takes no longer: acts on ten thousand letters need some seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Whether one is there at all shows sooner.
+const GREETING: Duration = Duration::from_secs(5);
+
 /// Where the appliance is and what opens it.
 #[derive(Debug, Args)]
 pub struct ApiArgs {
@@ -28,6 +31,13 @@ pub struct ApiArgs {
     /// Print the answer as JSON.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl ApiArgs {
+    /// The appliance's data directory, if it was given.
+    pub fn data(&self) -> Option<&Path> {
+        self.data.as_deref()
+    }
 }
 
 /// The client.
@@ -71,6 +81,12 @@ impl Api {
             request = request.header("X-Change-Reason", reason);
         }
         self.answer(request).await
+    }
+
+    /// Whether an appliance is there.
+    pub async fn answers(&self) -> bool {
+        let asked = self.client.get(format!("{}/health", self.url)).timeout(GREETING).send().await;
+        asked.is_ok()
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod bench;
+pub mod config;
 pub mod demo;
 pub mod dlq;
 pub mod mock_moog;
@@ -40,6 +41,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show, test and reset the delivery targets of a running appliance.
     Targets(targets::TargetsArgs),
+    /// Show settings and where they come from, change them at run time, go back.
+    Config(config::ConfigArgs),
     /// Look at dead letters, put them back, discard or change them.
     Dlq(dlq::DlqArgs),
     /// Make a one-time link for setting the password of `admin`, when nobody knows it.
@@ -89,6 +92,7 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Send(args) => send::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Targets(args) => targets::run(args).await,
+            Command::Config(args) => config::run(args).await,
             Command::Dlq(args) => dlq::run(args).await,
             Command::SetupLink(args) => setup_link::run(args).await,
             Command::ConfigReference | Command::MetricsReference | Command::Completions { .. } => Ok(ExitCode::SUCCESS),

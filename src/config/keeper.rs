@@ -30,8 +30,10 @@ pub enum NotChanged {
     #[error("{0}")]
     Invalid(String),
     /// It was checked against an older value than the one in force: look again.
-    #[error("the value is `{current}` meanwhile; look at it and decide again")]
+    #[error("`{key}` is `{current}` meanwhile; look at it and decide again")]
     Outdated {
+        /// The key.
+        key: &'static str,
         /// The value in force.
         current: String,
     },
@@ -47,6 +49,17 @@ impl From<ConfigError> for NotChanged {
     fn from(error: ConfigError) -> Self {
         Self::Invalid(error.0)
     }
+}
+
+/// What is to become of one dynamic key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wish {
+    /// The key.
+    pub key: &'static Key,
+    /// Its value; `None` has it come from environment, file or default again.
+    pub value: Option<String>,
+    /// Only if this is the value in force.
+    pub expected: Option<String>,
 }
 
 /// A change of one setting that was carried out.
@@ -126,32 +139,42 @@ impl Keeper {
         .await
     }
 
-    /// Sets a dynamic key, or with `None` has it come from environment, file or default again. With `expected` only if
-    /// that is the value in force.
-    pub async fn set(
-        &self,
-        key: &'static Key,
-        value: Option<String>,
-        expected: Option<String>,
-        change: Change,
-    ) -> Result<Changed, NotChanged> {
+    /// Changes dynamic keys, all of them or none.
+    pub async fn set(&self, wishes: Vec<Wish>, change: Change) -> Result<Vec<Changed>, NotChanged> {
         let shared = Arc::clone(&self.shared);
         self.in_turn(async move {
             let current = shared.config.get();
-            let before = current.setting(key);
-            if expected.is_some_and(|expected| expected != before.text) {
-                return Err(NotChanged::Outdated { current: before.text });
+            let before: Vec<Setting> = wishes.iter().map(|wish| current.setting(wish.key)).collect();
+            if let Some(outdated) = outdated(&wishes, &before) {
+                return Err(outdated);
             }
-            let candidate = on_blocking_thread(move || current.with_setting(key, value.as_deref())).await??;
-            let after = candidate.setting(key);
-            let kept = after.beneath.is_some().then(|| after.text.clone());
+            let keys: Vec<&'static Key> = wishes.iter().map(|wish| wish.key).collect();
+            let candidate = on_blocking_thread(move || current.with_settings(&wishes)).await??;
+            let after: Vec<Setting> = keys.iter().map(|key| candidate.setting(key)).collect();
             let prepared = shared.prepare(candidate).await;
             count(prepared.is_ok());
             let (candidate, commit) = prepared?;
-            shared.store.put_setting(key.name, kept.as_deref(), &change).await?;
+            let kept = |setting: &Setting| setting.beneath.is_some().then(|| setting.text.clone());
+            let kept = after.iter().map(|setting| (setting.key.name.to_owned(), kept(setting)));
+            shared.store.put_settings(kept.collect(), &change).await?;
             shared.put_into_force(candidate, commit).await?;
-            tracing::info!(key = key.name, value = after.text, by = change.by, "A setting was changed");
-            Ok(Changed { before, after })
+            for setting in &after {
+                let (key, value) = (setting.key.name, &setting.text);
+                tracing::info!(key, value, by = change.by, "A setting was changed");
+            }
+            Ok(before.into_iter().zip(after).map(|(before, after)| Changed { before, after }).collect())
+        })
+        .await
+    }
+
+    /// Forgets what is kept under a name that is no key here.
+    pub async fn forget(&self, name: &str, change: Change) -> Result<(), NotChanged> {
+        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+        self.in_turn(async move {
+            shared.store.put_settings(vec![(name.clone(), None)], &change).await?;
+            let config = shared.config.get().without_ignored(&name);
+            shared.config.set(config);
+            Ok(())
         })
         .await
     }
@@ -195,6 +218,14 @@ async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send +
     tokio::task::spawn_blocking(work).await.map_err(|_| NotChanged::NotReady)
 }
 
+/// The first wish that was made for another value than the one in force.
+fn outdated(wishes: &[Wish], current: &[Setting]) -> Option<NotChanged> {
+    let mut pairs = wishes.iter().zip(current);
+    let differs = |wish: &Wish, setting: &Setting| wish.expected.as_ref().is_some_and(|text| *text != setting.text);
+    let (wish, setting) = pairs.find(|(wish, setting)| differs(wish, setting))?;
+    Some(NotChanged::Outdated { key: wish.key.name, current: setting.text.clone() })
+}
+
 fn count(succeeded: bool) {
     let status = if succeeded { "success" } else { "failure" };
     metrics::counter!(CONFIG_RELOADS, "status" => status).increment(1);
@@ -210,6 +241,15 @@ mod tests {
     use crate::store::{ChangeQuery, RecentSettings, Stores};
     use parking_lot::Mutex;
     use tempfile::TempDir;
+
+    fn change() -> Change {
+        Change::new("alice", "c-1")
+    }
+
+    fn wish(key: &str, value: Option<&str>, expected: Option<&str>) -> Wish {
+        let key = find_id(key).expect("a key");
+        Wish { key, value: value.map(str::to_owned), expected: expected.map(str::to_owned) }
+    }
 
     /// A keeper over real stores; what it put into force last.
     struct House {
@@ -239,9 +279,8 @@ mod tests {
 
     impl House {
         async fn set(&self, value: Option<&str>, expected: Option<&str>) -> Result<Changed, NotChanged> {
-            let key = find_id("unhandled_threshold").expect("a key");
-            let change = Change::new("alice", "c-1");
-            self.keeper.set(key, value.map(str::to_owned), expected.map(str::to_owned), change).await
+            let wish = wish("unhandled_threshold", value, expected);
+            Ok(self.keeper.set(vec![wish], change()).await?.remove(0))
         }
 
         async fn kept(&self) -> Option<String> {
@@ -273,13 +312,27 @@ mod tests {
         for (value, expected, named) in [
             ("0", None, "`unhandled_threshold` is `0`, but must be a whole number from 1 to"),
             ("13", None, "this port is taken"),
-            ("8", Some("99"), "the value is `100` meanwhile"),
+            ("8", Some("99"), "`unhandled_threshold` is `100` meanwhile"),
         ] {
             let error = house.set(Some(value), expected).await.expect_err("refused").to_string();
             assert!(error.contains(named), "{error}");
             assert_eq!((house.kept().await, house.lines().await, *house.threshold.lock()), (None, 0, 0));
             assert_eq!(house.keeper.current().alerter.unhandled_threshold, 100);
         }
+    }
+
+    #[tokio::test]
+    async fn keys_that_must_fit_each_other_are_changed_together() {
+        let house = house(0);
+        let [warn, shed] = ["alerter_queue_warn_threshold", "alerter_queue_shed_threshold"];
+        let refused = house.keeper.set(vec![wish(shed, Some("5"), None)], change()).await;
+        assert!(matches!(refused, Err(NotChanged::Invalid(_))), "{refused:?}");
+        let both = vec![wish(shed, Some("5"), None), wish(warn, Some("4"), None)];
+        house.keeper.set(both, change()).await.expect("they fit");
+        let refused = vec![wish(warn, Some("3"), None), wish(shed, Some("-1"), None)];
+        house.keeper.set(refused, change()).await.expect_err("one of them is out of range");
+        let settings = &house.keeper.current().alerter;
+        assert_eq!((settings.queue_warn_threshold, settings.queue_shed_threshold, house.lines().await), (4, 5, 2));
     }
 
     #[tokio::test]
@@ -303,12 +356,11 @@ mod tests {
     #[tokio::test]
     async fn changes_are_made_one_after_the_other_and_a_caller_that_goes_away_leaves_none_half_done() {
         let house = house(0);
-        let change = |number: u64| {
-            let (keeper, key) = (house.keeper.clone(), find_id("unhandled_threshold").expect("a key"));
-            let change = Change::new("alice", "c-1");
-            async move { keeper.set(key, Some(number.to_string()), None, change).await }
+        let set = |number: u64| {
+            let (keeper, number) = (house.keeper.clone(), number.to_string());
+            async move { keeper.set(vec![wish("unhandled_threshold", Some(&number), None)], change()).await }
         };
-        let all = (1..=20).map(change);
+        let all = (1..=20).map(set);
         futures_util::future::join_all(all).await.into_iter().for_each(|outcome| drop(outcome.expect("valid")));
         let kept = house.kept().await.expect("kept");
         assert_eq!(kept, house.threshold.lock().to_string());

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use chrono::FixedOffset;
 
-pub use keeper::{Changed, Commit, Keeper, NotChanged, Prepare};
+pub use keeper::{Changed, Commit, Keeper, NotChanged, Prepare, Wish};
 use keys::Key;
 pub use secrets::{
     Edit, Fingerprint, HeldSecret, Keyring, NotEdited, OWN_SECRETS, OwnSecret, SECRETS_FILE, SecretSource, check_name,
@@ -237,6 +237,13 @@ impl Config {
         }
     }
 
+    /// The same without one of the kept settings that are not in force.
+    fn without_ignored(&self, name: &str) -> Self {
+        let mut config = self.clone();
+        config.raw.values.forget_ignored(name);
+        config
+    }
+
     /// Settings that are kept and not in force.
     pub fn ignored(&self) -> &[Ignored] {
         self.raw.values.ignored()
@@ -247,10 +254,10 @@ impl Config {
         &self.raw.sources
     }
 
-    /// The same with one setting changed, or with `None` taken away; nothing is read or kept.
-    pub fn with_setting(&self, key: &'static Key, value: Option<&str>) -> Result<Self, ConfigError> {
+    /// The same with some settings changed; nothing is read or kept.
+    fn with_settings(&self, wishes: &[Wish]) -> Result<Self, ConfigError> {
         let mut raw = self.raw.clone();
-        raw.values.set(key, value)?;
+        raw.values.set(wishes.iter().map(|wish| (wish.key, wish.value.as_deref())))?;
         raw.assemble()
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::Value as Json;
 
 use super::keys::{KEYS, Key};
-use super::values::{Origin, Values};
+use super::values::{Origin, Values, default_of};
 use super::{ConfigError, Ignored, Sources};
 
 /// A key and its value.
@@ -16,6 +16,8 @@ pub struct Setting {
     pub text: String,
     /// The value, as a program reads it; null if it is shown nowhere.
     pub value: Json,
+    /// The built-in value.
+    pub default: Json,
     /// Whether there is a value that is not empty.
     pub is_set: bool,
     /// Where it comes from.
@@ -44,7 +46,8 @@ pub(super) fn one(values: &Values, key: &'static Key) -> Setting {
         let (value, origin) = values.beneath(key);
         (value.text(), origin)
     });
-    Setting { key, text, value: json, is_set, origin, beneath }
+    let default = if key.masked { Json::Null } else { default_of(key).json() };
+    Setting { key, text, value: json, default, is_set, origin, beneath }
 }
 
 /// The settings that a process with these sources would start with, for when none runs; reads only.

@@ -176,26 +176,31 @@ impl Values {
         Ok(())
     }
 
-    /// Sets one key at run time, or with `None` has it come from environment, file and default again. The error names
-    /// the key, its value and what it may be; nothing is changed then.
-    pub fn set(&mut self, key: &'static Key, text: Option<&str>) -> Result<(), ConfigError> {
-        if !key.is_dynamic() {
-            let (id, section) = (key.id(), key.section);
-            return Err(ConfigError(format!(
-                "`{id}` cannot be set at run time; write it into [{section}] of the configuration file and send SIGHUP"
-            )));
-        }
+    /// Sets keys at run time, or with `None` has them come from environment, file and default again. The error names the
+    /// key, its value and what it may be; nothing is changed then.
+    pub fn set<'a>(
+        &mut self,
+        settings: impl IntoIterator<Item = (&'static Key, Option<&'a str>)>,
+    ) -> Result<(), ConfigError> {
         let mut changed = self.clone();
-        match text {
-            Some(text) => {
-                let value = parse(key, text).map_err(|why| ConfigError(format!("`{}` {why}", key.id())))?;
-                changed.kept.insert(key.name, value);
+        for (key, text) in settings {
+            if !key.is_dynamic() {
+                let (id, section) = (key.id(), key.section);
+                return Err(ConfigError(format!(
+                    "`{id}` cannot be set at run time; write it into [{section}] of the configuration file and send SIGHUP"
+                )));
             }
-            None => {
-                changed.kept.remove(key.name);
+            match text {
+                Some(text) => {
+                    let value = parse(key, text).map_err(|why| ConfigError(format!("`{}` {why}", key.id())))?;
+                    changed.kept.insert(key.name, value);
+                }
+                None => {
+                    changed.kept.remove(key.name);
+                }
             }
+            changed.forget_ignored(key.name);
         }
-        changed.ignored.retain(|ignored| ignored.key != key.name);
         match changed.conflict() {
             Some(conflict) => Err(ConfigError(conflict.why)),
             None => {
@@ -203,6 +208,11 @@ impl Values {
                 Ok(())
             }
         }
+    }
+
+    /// No longer speaks of a kept setting that cannot be used.
+    pub(super) fn forget_ignored(&mut self, name: &str) {
+        self.ignored.retain(|ignored| ignored.key != name);
     }
 
     /// The value in force, and where it comes from.
@@ -214,7 +224,7 @@ impl Values {
     /// The value that environment, file or default have, whatever is kept.
     pub(super) fn beneath(&self, key: &'static Key) -> (Value, Origin) {
         let found = self.base.get(&(key.section, key.name)).cloned();
-        found.unwrap_or_else(|| (Value::Text(key.default.to_owned()), Origin::Default))
+        found.unwrap_or_else(|| (default_of(key), Origin::Default))
     }
 
     /// What is kept and not in force.
@@ -365,6 +375,11 @@ fn suggestion(section: &str, name: &str) -> String {
     }
     let names: Vec<&str> = KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect();
     format!("this section has {}", names.join(", "))
+}
+
+/// The built-in value of a key; that every one is valid is checked by a test.
+pub(super) fn default_of(key: &Key) -> Value {
+    parse(key, key.default).unwrap_or_else(|_| Value::Text(key.default.to_owned()))
 }
 
 fn from_toml(key: &Key, value: &toml::Value, file: &str) -> Result<Value, ConfigError> {
@@ -551,7 +566,7 @@ mod tests {
         let mut values = with_file("", &[]).expect("valid");
         let mut check = |id: &str, text: &str, expected: &str| {
             let key = super::super::keys::find_id(id).expect("a key");
-            let error = values.set(key, Some(text)).expect_err("refused").to_string();
+            let error = values.set([(key, Some(text))]).expect_err("refused").to_string();
             assert!(error.contains(expected), "{error:?} should contain {expected:?}");
             assert_ne!(values.current(key).1, Origin::Store);
         };

@@ -16,7 +16,7 @@ pub trait SettingsStore: Send + Sync {
     /// Every kept setting, by key.
     async fn settings(&self) -> StoreResult<BTreeMap<String, String>>;
 
-    /// Keeps a value for a key, or with `None` forgets the one that is kept. Durable when this returns. Nothing is
-    /// written, nor logged, if it is so already.
-    async fn put_setting(&self, key: &str, value: Option<&str>, change: &Change) -> StoreResult<()>;
+    /// Keeps a value for each key, or with `None` forgets the one that is kept: all of them or none. Durable when this
+    /// returns. What is so already is neither written nor logged.
+    async fn put_settings(&self, settings: Vec<(String, Option<String>)>, change: &Change) -> StoreResult<()>;
 }

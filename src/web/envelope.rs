@@ -14,8 +14,10 @@ use crate::net::http::{CORRELATION_ID, new_correlation_id, sent_correlation_id};
 use crate::net::tls::OverTls;
 use crate::telemetry::metrics::HTTP_REQUESTS;
 
-/// Major versions of the API that this port speaks.
-const SERVED_VERSIONS: &[u32] = &[2];
+/// Major versions of the API that a path of this port may be asked for.
+fn served_versions(path: &str) -> &'static [u32] {
+    if path.starts_with("/api/v1/") { &[1, 2] } else { &[2] }
+}
 
 /// No inline code, nothing from elsewhere, no frames around us.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
@@ -53,7 +55,8 @@ pub(super) async fn wrap(State(web): State<Web>, mut request: Request, next: Nex
     request.extensions_mut().insert(correlation.clone());
     let over_tls = request.extensions().get::<OverTls>().is_some();
     let is_api = request.uri().path().starts_with("/api/");
-    let response = if !is_api || api_version::is_served(request.headers(), SERVED_VERSIONS) {
+    let served = served_versions(request.uri().path());
+    let response = if !is_api || api_version::is_served(request.headers(), served) {
         next.run(request).await
     } else {
         Fault::bad_request("unsupported API version; leave Accept-Version out or send v2").into_response()

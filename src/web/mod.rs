@@ -49,6 +49,7 @@ pub fn router(admin: Admin) -> Router {
     let routes = Router::new()
         .merge(pages::router(web.clone()))
         .nest("/api/v2", api::router(web.clone()))
+        .nest("/api/v1", api::v1::router(web.clone()))
         .merge(assets::router())
         .fallback(fault::unknown_path)
         .method_not_allowed_fallback(fault::wrong_method)

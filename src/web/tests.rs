@@ -1,5 +1,7 @@
 //! The whole router over real stores: what a browser and a script see.
 
+mod settings;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};

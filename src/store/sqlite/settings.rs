@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Transaction};
 
 use super::config::{ConfigDb, Entry, Table, log_change, refusal, row_values};
 use super::connect::{Fault, open_reader};
@@ -19,24 +19,30 @@ impl SettingsStore for ConfigDb {
         self.read(read_all).await
     }
 
-    async fn put_setting(&self, key: &str, value: Option<&str>, change: &Change) -> StoreResult<()> {
-        let (key, value, change) = (key.to_owned(), value.map(str::to_owned), change.clone());
+    async fn put_settings(&self, settings: Vec<(String, Option<String>)>, change: &Change) -> StoreResult<()> {
+        let change = change.clone();
         self.write(move |transaction, now| {
-            let old = row_values(transaction, SETTINGS, &key)?;
-            match &value {
-                Some(value) => transaction.execute(
-                    "INSERT INTO dynamic_config VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                    params![key, value],
-                )?,
-                None => transaction.execute("DELETE FROM dynamic_config WHERE key = ?1", [&key])?,
-            };
-            let new = row_values(transaction, SETTINGS, &key)?;
-            if old == new {
-                return Ok(());
+            for (key, value) in &settings {
+                let old = row_values(transaction, SETTINGS, key)?;
+                put(transaction, key, value.as_deref())?;
+                let new = row_values(transaction, SETTINGS, key)?;
+                if old != new {
+                    log_change(transaction, now, &change, &Entry { table: SETTINGS, record_id: key, old, new })?;
+                }
             }
-            log_change(transaction, now, &change, &Entry { table: SETTINGS, record_id: &key, old, new })
+            Ok(())
         })
         .await
+    }
+}
+
+fn put(transaction: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::Result<usize> {
+    match value {
+        Some(value) => transaction.execute(
+            "INSERT INTO dynamic_config VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            [key, value],
+        ),
+        None => transaction.execute("DELETE FROM dynamic_config WHERE key = ?1", [key]),
     }
 }
 
@@ -76,7 +82,8 @@ mod tests {
         assert!(kept_settings(&path).expect("none yet").is_empty());
         let store = ConfigDb::open(&path, Clock::system()).expect("opens");
         for value in [Some("7"), Some("7"), Some("8"), None, None] {
-            store.put_setting("unhandled_threshold", value, &change("CHG-1")).await.expect("written");
+            let settings = vec![("unhandled_threshold".to_owned(), value.map(str::to_owned))];
+            store.put_settings(settings, &change("CHG-1")).await.expect("written");
             assert_eq!(store.settings().await.expect("read").get("unhandled_threshold").map(String::as_str), value);
             assert_eq!(kept_settings(&path).expect("readable").get("unhandled_threshold").map(String::as_str), value);
         }

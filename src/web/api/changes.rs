@@ -26,7 +26,8 @@ pub(super) async fn config_audit(State(web): State<Web>, fields: Fields) -> Answ
     })))
 }
 
-fn change_json(row: &ChangeRow) -> Value {
+/// A line of the change log as the API tells of it.
+pub(super) fn change_json(row: &ChangeRow) -> Value {
     json!({
         "id": row.id,
         "changed_at": row.changed_at.to_string(),

@@ -5,8 +5,10 @@ mod dead_letters;
 mod events;
 mod inventory;
 mod rules;
+mod settings;
 mod status;
 mod targets;
+pub(super) mod v1;
 
 pub(super) use dead_letters::{filter as letter_filter, queue as letter_queue};
 pub(super) use events::{event_id, query};
@@ -38,6 +40,10 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/events/{id}", get(events::show))
         .route("/audit-logs", get(events::audit_logs))
         .route("/config-audit", get(changes::config_audit))
+        .route("/config", get(settings::list))
+        .route("/config/history", get(settings::history))
+        .route("/config/{key}", get(settings::show).put(settings::set).delete(settings::reset))
+        .route("/config/{key}/revert", post(settings::revert))
         .route("/targets", get(targets::list))
         .route("/targets/{name}", get(targets::show))
         .route("/targets/{name}/test", post(targets::test))

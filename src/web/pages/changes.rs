@@ -17,10 +17,11 @@ use crate::admin::ChangeQuery;
 const PAGE_SIZE: usize = 50;
 
 /// The tables whose changes are kept, and what people call them.
-const TABLES: [(&str, &str); 4] = [
+const TABLES: [(&str, &str); 5] = [
     ("alert_rules", "Rules"),
     ("development_hosts", "Development hosts"),
     ("device_teams", "Teams"),
+    ("dynamic_config", "Settings"),
     ("users", "Users"),
 ];
 
@@ -28,7 +29,7 @@ const TABLES: [(&str, &str); 4] = [
 #[template(path = "changes.html")]
 struct ChangesPage {
     frame: Frame,
-    tables: [(&'static str, &'static str); 4],
+    tables: [(&'static str, &'static str); 5],
     table: String,
     record: String,
     total: String,

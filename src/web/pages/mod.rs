@@ -10,6 +10,7 @@ mod login;
 mod overview;
 mod rule_test;
 mod rules;
+mod settings;
 mod targets;
 mod views;
 
@@ -47,6 +48,10 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/teams/edit", get(inventory::edit_team).post(inventory::save_team))
         .route("/teams/remove", get(inventory::confirm_team).post(inventory::remove_team))
         .route("/changes", get(changes::list))
+        .route("/admin/config", get(settings::list).post(settings::save))
+        .route("/admin/config/reset", post(settings::reset))
+        .route("/admin/config/history", get(settings::history))
+        .route("/admin/config/revert", post(settings::revert))
         .route("/targets", get(targets::list))
         .route("/targets/test", post(targets::test))
         .route("/targets/reset", post(targets::reset))
@@ -113,6 +118,10 @@ fn done_text(code: &str) -> Option<&'static str> {
         "target-reset" => "The target is spoken to again.",
         "outbox-moved" => "The alerts were moved.",
         "outbox-discarded" => "The alerts were discarded.",
+        "settings-saved" => "The settings were saved and are in force.",
+        "settings-same" => "Nothing was changed: every value was the same.",
+        "setting-reset" => "The setting comes from environment, file or default again.",
+        "setting-reverted" => "The setting is what it was before that change.",
         "password-changed" => "The password was changed. Log in with the new one.",
         "logged-out" => "You are logged out.",
         _ => return None,

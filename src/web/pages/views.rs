@@ -157,8 +157,11 @@ impl ChangeView {
             reason: row.reason.as_deref().map(visible),
             correlation: visible(&row.correlation_id),
             values: value_changes(row.old_values.as_ref(), row.new_values.as_ref()),
-            history: (row.table_name == "alert_rules")
-                .then(|| format!("/rules/{}/history", url_encode(&row.record_id))),
+            history: match row.table_name.as_str() {
+                "alert_rules" => Some(format!("/rules/{}/history", url_encode(&row.record_id))),
+                "dynamic_config" => Some(format!("/admin/config/history?key={}", url_encode(&row.record_id))),
+                _ => None,
+            },
             table,
         }
     }
