@@ -60,6 +60,9 @@ pub mod forward;
 /// Dead letters: back into the work once it can succeed, or set aside and told.
 pub mod remedy;
 
+/// Work by the clock: the service levels.
+pub mod upkeep;
+
 /// Where settings and secrets come from.
 pub mod config;
 

@@ -16,6 +16,7 @@ mod audit;
 mod change;
 mod error;
 mod inventory;
+mod levels;
 mod query;
 mod recent;
 mod rulebook;
@@ -33,6 +34,7 @@ pub use audit::AuditLog;
 pub use change::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, Origin, Via};
 pub use error::{StoreError, StoreResult};
 pub use inventory::{DevHost, DeviceTeam, Inventory};
+pub use levels::{LevelRow, Levels, Width};
 pub use query::{EventPage, EventQuery};
 pub use recent::{Recent, RecentSettings};
 pub use rulebook::RuleBook;
@@ -70,10 +72,12 @@ pub struct Stores {
     pub changes: Arc<dyn ChangeLog>,
     /// Counters of unhandled events.
     pub unhandled: Arc<dyn Unhandled>,
+    /// What the service levels counted.
+    pub levels: Arc<dyn Levels>,
 }
 
 impl Stores {
-    /// Opens the embedded stores in `dir`, which is made if it is not there: `config.db`, `state.db`, `audit/`, `recent/`.
+    /// Opens the embedded stores in `dir`, which is made if it is not there: `config.db`, `state.db`, `levels.db`, `audit/`, `recent/`.
     /// Blocks for as long as the disk takes; call it before there is anything to serve.
     pub fn open(dir: &Path, clock: Clock, recent: Live<RecentSettings>) -> StoreResult<Self> {
         std::fs::create_dir_all(dir).map_err(|error| StoreError::Unavailable {
@@ -83,6 +87,7 @@ impl Stores {
         let config = Arc::new(sqlite::ConfigDb::open(&dir.join(CONFIG_DB), clock.clone())?);
         Ok(Self {
             audit: Arc::new(sqlite::AuditDb::open(&dir.join("audit"), clock.clone())?),
+            levels: Arc::new(sqlite::LevelsDb::open(&dir.join("levels.db"), &clock)?),
             recent: Arc::new(Recent::open(&dir.join("recent"), clock.clone(), recent)?),
             unhandled: Arc::new(sqlite::UnhandledDb::open(&dir.join("state.db"), clock)?),
             rules: Arc::clone(&config) as Arc<dyn RuleBook>,
@@ -98,6 +103,7 @@ impl Stores {
         let results = [
             self.audit.close().await,
             self.unhandled.close().await,
+            self.levels.close().await,
             self.rules.close().await,
             self.recent.close().await,
         ];

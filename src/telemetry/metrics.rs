@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
+use super::Sample;
+
 /// What kind of number a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -93,6 +95,9 @@ metrics_table! {
     STORE_DAMAGED = "mutt_store_damaged_total", Counter, "store", "Damaged parts of stores met and left out: database files, audit rows, frames of the recent store.";
     CONFIG_RELOADS = "mutt_config_reloads_total", Counter, "status", "Configurations that were put into force (success) or could not be used (failure): by SIGHUP or by a changed setting.";
     CONFIG_IN_FORCE = "mutt_config_last_reload_successful", Gauge, "", "1 if the configuration that was read or changed last is in force, 0 if it could not be used and the one before stayed.";
+    SLO_ERROR_RATIO = "mutt_slo_error_ratio", Gauge, "slo,window", "Share of bad events of a service level within a window (5m, 1h, 6h, 24h, 30d).";
+    SLO_OBJECTIVE = "mutt_slo_objective", Gauge, "slo", "Share of good events that a service level asks for.";
+    SLO_STATE = "mutt_slo_state", Gauge, "slo", "How a service level is: 0 ok, 1 warning, 2 critical.";
     RULES_STEPS = "mutt_rules_steps_total", Counter, "", "Work of finding the rules that may match, in comparisons of a text; trying a regular expression counts 16. Divided by the events judged it says how well rules and traffic go together.";
     TLS_HANDSHAKES = "mutt_tls_handshakes_total", Counter, "listener,result", "TLS handshakes of a listener, by how they ended: ok, failed, timeout, left (the peer went away), gave_way (too many at once), no_certificate.";
     TLS_RELOADS = "mutt_tls_reloads_total", Counter, "listener,result", "Certificates read, by whether they could be used (ok) or the old one stays (failed).";
@@ -120,10 +125,15 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
     Ok(RECORDER.get_or_init(|| handle).clone())
 }
 
+/// What `/metrics` says now; empty before [`install`].
+pub fn render() -> String {
+    RECORDER.get().map(PrometheusHandle::render).unwrap_or_default()
+}
+
 /// Events not taken since the start, by source and reason, as the counter has them; most first.
 pub fn dropped() -> Vec<Dropped> {
-    let text = RECORDER.get().map(PrometheusHandle::render).unwrap_or_default();
-    let mut all: Vec<Dropped> = text.lines().filter_map(Dropped::of_line).collect();
+    let text = render();
+    let mut all: Vec<Dropped> = super::samples(&text).filter_map(|sample| Dropped::of(&sample)).collect();
     all.sort_unstable_by(|a, b| b.events.cmp(&a.events).then_with(|| a.source.cmp(&b.source)));
     all
 }
@@ -140,16 +150,12 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// Reads a line of the counter; label values are names of ours, without quotes or commas inside.
-    fn of_line(line: &str) -> Option<Self> {
-        let (labels, value) = line.strip_prefix(EVENTS_DROPPED)?.strip_prefix('{')?.split_once("} ")?;
-        let label = |name: &str| {
-            let mut pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
-            pairs.find(|(key, _)| *key == name).map(|(_, value)| value.trim_matches('"').to_owned())
-        };
-        // Counters are whole numbers, however they are written.
-        let events = value.trim().parse::<f64>().ok().filter(|value| *value >= 1.0)? as u64;
-        Some(Self { source: label("source")?, reason: label("reason")?, events })
+    fn of(sample: &Sample<'_>) -> Option<Self> {
+        let events = sample.count();
+        if sample.name != EVENTS_DROPPED || events == 0 {
+            return None;
+        }
+        Some(Self { source: sample.label("source")?.to_owned(), reason: sample.label("reason")?.to_owned(), events })
     }
 }
 
@@ -201,7 +207,8 @@ mod tests {
                 reason: reason.to_owned(),
                 events,
             });
-            assert_eq!(Dropped::of_line(line), expected, "{line}");
+            let found = crate::telemetry::samples(line).next().and_then(|sample| Dropped::of(&sample));
+            assert_eq!(found, expected, "{line}");
         };
         let line = r#"mutt_events_dropped_total{source="http",reason="queue_full"} 12"#;
         check(line, Some(("http", "queue_full", 12)));

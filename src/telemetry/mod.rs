@@ -5,9 +5,11 @@ mod listeners;
 pub mod logs;
 pub mod metrics;
 mod rates;
+mod sample;
 mod targets;
 
 pub use certificates::{CertificateBoard, CertificateFacts, CertificateStatus};
 pub use listeners::{ListenerBoard, ListenerHandle, ListenerState, ListenerStatus};
 pub use rates::{RateSummary, Rates};
+pub use sample::{Sample, samples};
 pub use targets::{BreakerState, NoForwarder, TargetBoard, TargetCommand, TargetHandle, TargetStatus, TestReport};

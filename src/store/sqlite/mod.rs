@@ -1,9 +1,10 @@
 //! The embedded databases: `config.db` (rules, hosts, teams, users, settings and their change log), `state.db` (counters of
-//! unhandled events), `audit/events-YYYY-MM.db` (one file for each month of events).
+//! unhandled events), `levels.db` (counts of the service levels), `audit/events-YYYY-MM.db` (one file for each month of
+//! events).
 //!
 //! Each has one thread that writes it and a few connections that read it, write-ahead logging, and `synchronous=FULL`,
 //! so that what was answered survives a power cut. Migrations are numbered; a file of a newer version is refused. A
-//! damaged file of the audit or of the counters is set aside and a fresh one takes its place; a damaged `config.db`
+//! damaged file of the audit, the counters or the levels is set aside and a fresh one takes its place; a damaged `config.db`
 //! stops the start, because it is the operators' work.
 
 mod accounts;
@@ -17,6 +18,7 @@ mod connect;
 mod counters;
 mod digest;
 mod inventory;
+mod levels;
 mod months;
 mod rulebook;
 mod schema;
@@ -27,6 +29,7 @@ mod worker;
 
 pub use audit::AuditDb;
 pub use config::ConfigDb;
+pub use levels::LevelsDb;
 pub use settings::kept_settings;
 pub use trail::{head_of_file, verify_file};
 pub use unhandled::UnhandledDb;

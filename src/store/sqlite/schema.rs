@@ -142,3 +142,19 @@ CREATE TABLE journal (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE answers (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 "],
 };
+
+/// `levels.db`: what the service levels counted in each minute and hour, and the state last told of each.
+pub(super) const LEVELS: Schema = Schema {
+    checkpoint_pages: 1_000,
+    migrations: &["
+CREATE TABLE levels (
+    width INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    bad INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    PRIMARY KEY (width, number, level)
+) WITHOUT ROWID;
+CREATE TABLE states (level TEXT NOT NULL PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
+"],
+};
