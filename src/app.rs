@@ -8,6 +8,7 @@
 mod force;
 mod listeners;
 mod remediation;
+mod secrets;
 mod slots;
 
 use std::path::PathBuf;
@@ -153,6 +154,7 @@ impl App {
             Arc::new(Force { senders, targets: Mutex::new(wired), listeners, certificates, changed, logs, clock });
         let prepared = Arc::clone(&force);
         keeper.open(Arc::new(move |config| prepared.prepare(config)));
+        stages.push(secrets::watch(admin.clone(), keeper.clone(), stop_stages.clone()));
         config.tell_ignored(&[]);
 
         let greeting = Greeting {

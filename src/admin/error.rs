@@ -36,6 +36,9 @@ pub enum AdminError {
     /// It was decided on what is no longer so; nothing was changed.
     #[error("{0}")]
     Outdated(String),
+    /// It cannot be done to what is there, or not from here; nothing was changed.
+    #[error("{0}")]
+    Conflict(String),
     /// The input is at fault; nothing was changed.
     #[error("{why}")]
     Invalid {

@@ -17,6 +17,7 @@ mod inventory;
 mod passwords;
 mod rule_input;
 mod rules;
+mod secrets;
 mod settings;
 mod setup;
 mod status;
@@ -43,6 +44,9 @@ pub use error::AdminError;
 pub use events::{AuditPage, EventStory, Found};
 pub use rule_input::{RuleInput, rule_json};
 pub use rules::{Explained, RuleList, TestMessage, TestOutcome, suggest_match};
+pub use secrets::{
+    SecretAct, SecretChanged, SecretLine, SecretLines, SlotLine, change_secret_offline, secrets_offline,
+};
 pub use settings::{Settings, ignored_json, setting_json, setting_text};
 pub use setup::issue_setup_token;
 pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
@@ -110,6 +114,7 @@ pub struct Admin {
     logins: Arc<Mutex<throttle::Throttle>>,
     hashing: Arc<Semaphore>,
     compiled: Arc<Mutex<Option<Arc<rules::Compiled>>>>,
+    secrets: Arc<secrets::Desk>,
 }
 
 impl Admin {
@@ -120,6 +125,7 @@ impl Admin {
             logins: Arc::default(),
             hashing: Arc::new(Semaphore::new(passwords::CONCURRENT_HASHES)),
             compiled: Arc::default(),
+            secrets: Arc::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod dlq;
 pub mod mock_moog;
 pub mod samples;
+pub mod secrets;
 pub mod send;
 pub mod serve;
 pub mod setup_link;
@@ -45,6 +46,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Look at dead letters, put them back, discard or change them.
     Dlq(dlq::DlqArgs),
+    /// Show, set and exchange the keys of callers and receivers.
+    Secrets(secrets::SecretsArgs),
     /// Make a one-time link for setting the password of `admin`, when nobody knows it.
     SetupLink(setup_link::SetupLinkArgs),
     /// Print the configuration reference (docs/CONFIG.md).
@@ -94,6 +97,7 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Targets(args) => targets::run(args).await,
             Command::Config(args) => config::run(args).await,
             Command::Dlq(args) => dlq::run(args).await,
+            Command::Secrets(args) => secrets::run(args).await,
             Command::SetupLink(args) => setup_link::run(args).await,
             Command::ConfigReference | Command::MetricsReference | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }

@@ -6,11 +6,14 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Greeting};
-use crate::config::Config;
+use crate::clock::Clock;
+use crate::config::Sources;
 use crate::secret::process::keep_memory_private;
 use crate::telemetry::logs;
+use crate::vault;
 
 /// Arguments of `muttd serve`.
 #[derive(Debug, Args)]
@@ -32,8 +35,21 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let config = Config::load(&args.data, args.config.as_deref())?;
-    let log_control = logs::init(&config.log_filter, config.log_format)?;
+    let mut sources = Sources::new(&args.data, args.config.as_deref());
+    let (filter, format) = sources.logging()?;
+    let log_control = logs::init(&filter, format)?;
+    let stop_vault = CancellationToken::new();
+    let _stop_vault = stop_vault.clone().drop_guard();
+    if let Some(settings) = sources.vault_settings()? {
+        let starting = vault::start(settings, Clock::system(), stop_vault);
+        let vault = tokio::select! {
+            vault = starting => vault?,
+            _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+            _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+        };
+        sources = sources.with_vault(vault);
+    }
+    let config = sources.load()?;
     let (app, greeting) = App::start(config, Some(log_control)).await.context("cannot start")?;
     show(&greeting);
     loop {

@@ -33,12 +33,11 @@ use values::Values;
 pub use values::{ConfigError, Ignored, Origin};
 
 use crate::clock::Clock;
-use crate::live::Live;
 use crate::model::Team;
 use crate::net::tls::TlsPlan;
 use crate::secret::{Secret, SecretPair};
 use crate::telemetry::logs::LogFormat;
-use crate::vault::{self, SecretId, VaultState};
+use crate::vault::{self, SecretId, Vault};
 use crate::{alerter, ingest, queue, remedy, store};
 
 /// A checked configuration.
@@ -97,7 +96,7 @@ pub struct Sources {
     /// Values that win over the environment's variables of these names.
     overrides: BTreeMap<String, String>,
     /// What Vault holds, if there is one.
-    vault: Option<Live<VaultState>>,
+    vault: Option<Vault>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -116,14 +115,26 @@ impl Sources {
 
     /// The same with secrets from Vault.
     #[must_use]
-    pub fn with_vault(self, secrets: Live<VaultState>) -> Self {
-        Self { vault: Some(secrets), ..self }
+    pub fn with_vault(self, vault: Vault) -> Self {
+        Self { vault: Some(vault), ..self }
+    }
+
+    /// The way to Vault, if there is one.
+    pub fn vault(&self) -> Option<&Vault> {
+        self.vault.as_ref()
     }
 
     /// How Vault is to be spoken to; `None` if it is not configured. Makes the data directory where it is missing.
-    pub fn vault(&self) -> Result<Option<vault::Settings>, ConfigError> {
+    pub fn vault_settings(&self) -> Result<Option<vault::Settings>, ConfigError> {
         make_data_dir(&self.data_dir)?;
         vault_settings(&self.values()?, |name| self.variable(name))
+    }
+
+    /// What is logged, and how: known before anything else is.
+    pub fn logging(&self) -> Result<(String, LogFormat), ConfigError> {
+        make_data_dir(&self.data_dir)?;
+        let values = self.values()?;
+        Ok((values.text("log", "level"), log_format(&values)))
     }
 
     /// Reads the secrets of every source; `earlier` is what was read before.
@@ -135,7 +146,7 @@ impl Sources {
             data_dir: &self.data_dir,
             variables: own.chain(self.overrides.clone()).collect(),
             values,
-            vault: self.vault.as_ref().map(|vault| (*vault.get()).clone()),
+            vault: self.vault.as_ref().map(|vault| (*vault.secrets.get()).clone()),
             now: Clock::system().now(),
         };
         NamedSecrets::read(places, earlier)
@@ -296,7 +307,7 @@ impl Raw {
                 ..queue::QueueOptions::default()
             },
             log_filter: values.text("log", "level"),
-            log_format: if values.text("log", "format") == "json" { LogFormat::Json } else { LogFormat::Text },
+            log_format: log_format(values),
             fresh_keys: secrets.fresh_keys(),
             secrets: keyring,
             raw: self,
@@ -387,6 +398,10 @@ fn device_zone(text: &str) -> Result<Option<FixedOffset>, ConfigError> {
     text.parse().map(Some).map_err(|_| {
         ConfigError(format!("`device_zone` in [syslog] is `{text}`, but must be an offset such as `+01:00`, or `UTC`, or empty for this system's zone"))
     })
+}
+
+fn log_format(values: &Values) -> LogFormat {
+    if values.text("log", "format") == "json" { LogFormat::Json } else { LogFormat::Text }
 }
 
 /// Vault answers in milliseconds or is not well.

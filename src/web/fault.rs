@@ -88,7 +88,9 @@ impl From<AdminError> for Fault {
         let sentence = error.to_string();
         match error {
             AdminError::NotFound { .. } | AdminError::NoSetting { .. } => Self::new(StatusCode::NOT_FOUND, sentence),
-            AdminError::Exists { .. } | AdminError::Outdated(_) => Self::new(StatusCode::CONFLICT, sentence),
+            AdminError::Exists { .. } | AdminError::Outdated(_) | AdminError::Conflict(_) => {
+                Self::new(StatusCode::CONFLICT, sentence)
+            }
             AdminError::Invalid { field: Some(field), why } => Self::field(&field, why),
             AdminError::Invalid { field: None, .. } => Self::bad_request(sentence),
             AdminError::BadLogin => Self::new(StatusCode::UNAUTHORIZED, sentence),

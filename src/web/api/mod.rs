@@ -5,6 +5,7 @@ mod dead_letters;
 mod events;
 mod inventory;
 mod rules;
+mod secrets;
 mod settings;
 mod status;
 mod targets;
@@ -44,6 +45,11 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/config/history", get(settings::history))
         .route("/config/{key}", get(settings::show).put(settings::set).delete(settings::reset))
         .route("/config/{key}/revert", post(settings::revert))
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/{name}", get(secrets::show).put(secrets::set))
+        .route("/secrets/{name}/rotate", post(secrets::rotate))
+        .route("/secrets/{name}/promote", post(secrets::promote))
+        .route("/secrets/{name}/cancel", post(secrets::cancel))
         .route("/targets", get(targets::list))
         .route("/targets/{name}", get(targets::show))
         .route("/targets/{name}/test", post(targets::test))

@@ -10,6 +10,7 @@ mod login;
 mod overview;
 mod rule_test;
 mod rules;
+mod secrets;
 mod settings;
 mod targets;
 mod views;
@@ -52,6 +53,8 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/admin/config/reset", post(settings::reset))
         .route("/admin/config/history", get(settings::history))
         .route("/admin/config/revert", post(settings::revert))
+        .route("/admin/secrets", get(secrets::list))
+        .route("/admin/secrets/act", get(secrets::confirm).post(secrets::act))
         .route("/targets", get(targets::list))
         .route("/targets/test", post(targets::test))
         .route("/targets/reset", post(targets::reset))
@@ -116,6 +119,7 @@ fn done_text(code: &str) -> Option<&'static str> {
         "team-saved" => "The team was changed.",
         "team-removed" => "The host has no team of its own any more.",
         "target-reset" => "The target is spoken to again.",
+        "secret-changed" => "The secret was changed and is in force.",
         "outbox-moved" => "The alerts were moved.",
         "outbox-discarded" => "The alerts were discarded.",
         "settings-saved" => "The settings were saved and are in force.",
