@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use self::force::{Force, Lives, Wired, lives};
 use self::listeners::Listeners;
 use self::slots::{INPUTS, SlotParts, WEB, slots};
+use crate::access::KeyRing;
 use crate::admin::{Admin, AdminParts, FirstLogin};
 use crate::alerter::{self, AlerterParts, RefreshParts, Traffic};
 use crate::clock::Clock;
@@ -101,6 +102,7 @@ impl App {
         };
         let (remedy, healers) = remediation::start(remediation, &stop_stages)?;
         let keeper = Keeper::new(config.clone(), Arc::clone(&stores.settings));
+        let (key_sender, keys) = live(KeyRing::default());
         let admin = Admin::new(AdminParts {
             stores: stores.clone(),
             queues: queues.clone(),
@@ -111,12 +113,14 @@ impl App {
             rates: rates.clone(),
             clock: clock.clone(),
             secrets: lives.admin_secrets.clone(),
+            key_ring: Arc::new(key_sender),
             changed: Arc::clone(&changed),
             keeper: keeper.clone(),
             data_dir: config.data_dir.clone(),
             started: Instant::now(),
         });
         let first_login = admin.ensure_admin(config.admin_password.clone()).await?;
+        admin.refresh_keys().await.context("cannot read the API keys")?;
 
         let parts = StageParts { queues: &queues, stores: &stores, lives: &lives, clock: &clock, rates: &rates };
         Intake::count_recovered(queues.events.depth().items);
@@ -127,6 +131,7 @@ impl App {
 
         let certificates = open_certificates(&config, &clock, certificate_board).await?;
         stages.push(certificates.watch(stop_stages.clone()));
+        stages.push(admin.keep_key_uses(stop_stages.clone()));
         let gate = Gate::new(lives.ingest.clone());
         let (intake, intake_task) = Intake::start(queues.events.clone(), gate, rates);
         let stop_listeners = CancellationToken::new();
@@ -137,6 +142,7 @@ impl App {
             clock: clock.clone(),
             settings: lives.ingest,
             secrets: lives.ingest_secrets,
+            keys,
             board: board.clone(),
             release: stop_listeners.child_token(),
             stop: stop_listeners.clone(),

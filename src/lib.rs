@@ -42,6 +42,9 @@ pub mod vault;
 /// Durable hand-over between stages, at least once.
 pub mod queue;
 
+/// Roles, scopes and the ring of API keys.
+pub mod access;
+
 /// What must be searchable and outlive us.
 pub mod store;
 

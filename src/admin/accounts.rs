@@ -8,12 +8,19 @@ use std::time::{Duration, Instant};
 
 use super::passwords::{self, check_new, digest, hex, random, random_password, same};
 use super::{Actor, Admin, AdminError};
-use crate::secret::{Secret, Slot};
-use crate::store::{Session, User};
+use crate::access::Role;
+use crate::secret::Secret;
+use crate::store::{Session, SessionClock, User, UserUpdate};
 use crate::telemetry::metrics::LOGINS;
 
-/// How long a login lasts: a shift.
+/// How long a login lasts at the longest: a shift.
 const SESSION_LIFE: Duration = Duration::from_secs(12 * 3_600);
+
+/// How long a session lasts that nobody uses: a long meeting. A page that refreshes itself uses it.
+const SESSION_IDLE: Duration = Duration::from_secs(2 * 3_600);
+
+/// A session's last use is written when it is so much later than the one written before.
+const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
 /// The user made at the first start.
 pub(super) const FIRST_USER: &str = "admin";
@@ -41,6 +48,10 @@ pub struct LoggedIn {
 pub struct SessionInfo {
     /// Who it is.
     pub user: String,
+    /// What the user may do.
+    pub role: Role,
+    /// Whether the user must change the password before anything else.
+    pub must_change_password: bool,
     /// What each form must send along.
     pub csrf_token: String,
 }
@@ -67,13 +78,14 @@ impl Admin {
             None => (random_password()?, true),
         };
         let actor = Actor::new("setup", "first-start");
-        self.set_password(FIRST_USER, password.clone(), &actor, "first start").await?;
+        self.make_first_user(password.clone(), &actor, "first start").await?;
         Ok(shown.then(|| FirstLogin { user: FIRST_USER.to_owned(), password }))
     }
 
     /// Checks name and password and opens a session.
     pub async fn login(&self, user: &str, password: &str, peer: IpAddr) -> Result<LoggedIn, AdminError> {
-        let user = user.trim();
+        // Names are kept in lower case; people type them as they like.
+        let user = &user.trim().to_lowercase();
         let begun = self.logins.lock().begin(user, peer, Instant::now());
         if let Err(after) = begun {
             metrics::counter!(LOGINS, "result" => "throttled").increment(1);
@@ -86,26 +98,43 @@ impl Admin {
         }
         self.logins.lock().succeeded(user, peer);
         metrics::counter!(LOGINS, "result" => "ok").increment(1);
-        self.open_session(user).await
+        self.open_session(user, peer).await
     }
 
-    async fn open_session(&self, user: &str) -> Result<LoggedIn, AdminError> {
+    async fn open_session(&self, user: &str, peer: IpAddr) -> Result<LoggedIn, AdminError> {
         let token = hex(&random::<32>()?);
         let now = self.parts.clock.now();
         let session = Session {
             token_hash: digest(&token),
             user: user.to_owned(),
             csrf_token: hex(&random::<32>()?),
+            created_at: now,
+            last_seen: now,
             expires_at: now.plus(SESSION_LIFE),
+            peer: peer.to_string(),
         };
-        self.parts.stores.accounts.put_session(session, now).await?;
+        self.parts.stores.accounts.put_session(session, self.session_clock()).await?;
         Ok(LoggedIn { token, life: SESSION_LIFE })
     }
 
-    /// The session a cookie belongs to, if it is in force.
+    /// The session a cookie belongs to, if it is in force. This is a use of it.
     pub async fn session(&self, token: &str) -> Result<Option<SessionInfo>, AdminError> {
-        let session = self.parts.stores.accounts.session(&digest(token), self.parts.clock.now()).await?;
-        Ok(session.map(|session| SessionInfo { user: session.user, csrf_token: session.csrf_token }))
+        let (hash, clock) = (digest(token), self.session_clock());
+        let Some(live) = self.parts.stores.accounts.session(&hash, clock).await? else { return Ok(None) };
+        if clock.now.since(live.session.last_seen) >= TOUCH_EVERY {
+            self.parts.stores.accounts.touch_session(&hash, clock.now).await?;
+        }
+        Ok(Some(SessionInfo {
+            user: live.session.user,
+            role: live.role,
+            must_change_password: live.must_change_password,
+            csrf_token: live.session.csrf_token,
+        }))
+    }
+
+    pub(super) fn session_clock(&self) -> SessionClock {
+        let now = self.parts.clock.now();
+        SessionClock { now, unused_since: now.minus(SESSION_IDLE) }
     }
 
     /// Ends a session.
@@ -116,44 +145,58 @@ impl Admin {
     /// Changes a user's own password; every session of the user ends. `user` is who is logged in.
     pub async fn change_password(&self, actor: &Actor, old: &str, new: String, peer: IpAddr) -> Result<(), AdminError> {
         check_new("new_password", &new)?;
+        if same(old, &new) {
+            return Err(AdminError::invalid("new_password", "use another one than before"));
+        }
         let begun = self.logins.lock().begin(&actor.name, peer, Instant::now());
         begun.map_err(|after| AdminError::TooManyTries { after })?;
         if !self.password_is_right(&actor.name, old).await? {
             return Err(AdminError::invalid("old_password", "this is not your password"));
         }
         self.logins.lock().succeeded(&actor.name, peer);
-        self.set_password(&actor.name, new, actor, "password changed").await
-    }
-
-    /// Whether `key` is one of the API keys, and the name it has in the change log. Compares all of them in constant
-    /// time.
-    pub fn api_key_owner(&self, key: &str) -> Option<&'static str> {
-        let secrets = self.parts.secrets.get();
-        let slot = secrets.admin_api_key.find(key.as_bytes())?;
-        secrets.admin_api_key.used(slot, self.parts.clock.now());
-        Some(match slot {
-            Slot::Current => "api-key",
-            Slot::Next => "api-key-next",
-        })
+        let password = Some((self.hashed(new).await?, false));
+        let update = UserUpdate { password, ..UserUpdate::default() };
+        self.parts.stores.accounts.update_user(&actor.name, update, &actor.change(Some("password changed"))?).await?;
+        Ok(())
     }
 
     async fn password_is_right(&self, user: &str, password: &str) -> Result<bool, AdminError> {
-        let stored = self.parts.stores.accounts.user(user).await?;
+        // A user who may not log in is compared with nobody's hash: that takes as long and never fits.
+        let stored = self.parts.stores.accounts.user(user).await?.filter(|user| user.enabled);
         let password = password.to_owned();
         self.hashing(move || passwords::verify(&password, stored.as_ref().map(|user| user.password_hash.as_str())))
             .await
     }
 
-    pub(super) async fn set_password(
+    /// Makes the user `admin`, or gives it this password and every right again.
+    pub(super) async fn make_first_user(
         &self,
-        user: &str,
         password: String,
         actor: &Actor,
         reason: &str,
     ) -> Result<(), AdminError> {
-        let password_hash = self.hashing(move || passwords::hash(&password)).await??;
-        let user = User { name: user.to_owned(), password_hash, created_at: self.parts.clock.now() };
-        Ok(self.parts.stores.accounts.put_user(user, &actor.change(Some(reason))?).await?)
+        let (accounts, change) = (&self.parts.stores.accounts, actor.change(Some(reason))?);
+        let password_hash = self.hashed(password).await?;
+        if accounts.user(FIRST_USER).await?.is_some() {
+            let password = Some((password_hash, false));
+            let update = UserUpdate { role: Some(Role::Admin), enabled: Some(true), password };
+            accounts.update_user(FIRST_USER, update, &change).await?;
+            return Ok(());
+        }
+        let user = User {
+            name: FIRST_USER.to_owned(),
+            password_hash,
+            created_at: self.parts.clock.now(),
+            role: Role::Admin,
+            enabled: true,
+            must_change_password: false,
+            last_login: None,
+        };
+        Ok(accounts.create_user(user, &change).await?)
+    }
+
+    pub(super) async fn hashed(&self, password: String) -> Result<String, AdminError> {
+        self.hashing(move || passwords::hash(&password)).await?
     }
 
     /// Runs work that hashes a password on a blocking thread, few at once.
@@ -193,9 +236,16 @@ mod tests {
         test.admin.logout(&first.token).await.expect("works");
         assert!(test.admin.session(&first.token).await.expect("works").is_none());
         let second = login().await;
-        test.clock.advance(SESSION_LIFE);
+        for _ in 0..11 {
+            test.clock.advance(Duration::from_secs(3_600));
+            assert!(test.admin.session(&second.token).await.expect("works").is_some(), "it is used every hour");
+        }
+        test.clock.advance(Duration::from_secs(3_600));
         assert!(test.admin.session(&second.token).await.expect("works").is_none());
         assert!(test.admin.session("").await.expect("works").is_none());
+        let unused = login().await;
+        test.clock.advance(SESSION_IDLE);
+        assert!(test.admin.session(&unused.token).await.expect("works").is_none());
     }
 
     #[tokio::test]
@@ -210,14 +260,5 @@ mod tests {
         change("a long enough password", "another long password").await.expect("changes");
         assert!(test.admin.session(&session.token).await.expect("works").is_none());
         assert!(test.admin.login("admin", "another long password", PEER).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn both_api_keys_open_and_an_empty_one_does_not() {
-        let test = TestAdmin::new().await;
-        assert_eq!(test.admin.api_key_owner("current-key"), Some("api-key"));
-        assert_eq!(test.admin.api_key_owner("next-key"), Some("api-key-next"));
-        assert_eq!(test.admin.api_key_owner(""), None);
-        assert_eq!(test.admin.api_key_owner("current-ke"), None);
     }
 }

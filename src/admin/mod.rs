@@ -6,6 +6,7 @@
 
 mod accounts;
 mod actor;
+mod api_keys;
 mod changes;
 mod dead_letter_acts;
 mod dead_letter_groups;
@@ -25,6 +26,7 @@ mod targets;
 #[cfg(test)]
 pub(crate) mod testing;
 mod throttle;
+mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use accounts::{FirstLogin, LoggedIn, SessionInfo};
 pub use actor::Actor;
+pub use api_keys::{KeyInfo, KeyInput, ShownKey};
 pub use changes::{ChangePage, MAX_CHANGE_ROWS};
 pub use dead_letter_acts::{Acted, LetterEdit, Selection};
 pub use dead_letter_groups::{DeadGroup, DeadGroups};
@@ -52,6 +55,8 @@ pub use setup::issue_setup_token;
 pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
 pub use targets::{Abandoned, TargetLine, Targets};
 
+pub use users::{OpenSession, TemporaryPassword, UserInfo};
+
 pub use crate::config::{Changed, Ignored, Origin, Setting};
 pub use crate::queue::Fault as QueueFault;
 pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport};
@@ -60,9 +65,10 @@ pub use crate::store::{
     TrailReport, Via,
 };
 
+use crate::access::KeyRing;
 use crate::clock::Clock;
 use crate::config::Keeper;
-use crate::live::Live;
+use crate::live::{Live, LiveSender};
 use crate::queue::Queues;
 use crate::remedy::Remedy;
 use crate::secret::SecretPair;
@@ -95,8 +101,10 @@ pub struct AdminParts {
     pub rates: Rates,
     /// The time.
     pub clock: Clock,
-    /// The API keys.
+    /// The configured API keys.
     pub secrets: Live<AdminSecrets>,
+    /// The named API keys, for every port that takes them.
+    pub key_ring: Arc<LiveSender<KeyRing>>,
     /// Notified after each change of rules, hosts or teams, so that it takes effect at once.
     pub changed: Arc<Notify>,
     /// The configuration in force, and the way to change it.
@@ -115,6 +123,7 @@ pub struct Admin {
     hashing: Arc<Semaphore>,
     compiled: Arc<Mutex<Option<Arc<rules::Compiled>>>>,
     secrets: Arc<secrets::Desk>,
+    key_refresh: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Admin {
@@ -126,6 +135,7 @@ impl Admin {
             hashing: Arc::new(Semaphore::new(passwords::CONCURRENT_HASHES)),
             compiled: Arc::default(),
             secrets: Arc::default(),
+            key_refresh: Arc::default(),
         }
     }
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
-use super::accounts::FIRST_USER;
 use super::passwords::{check_new, digest, hex, random};
 use super::{Actor, Admin, AdminError};
 use crate::model::Timestamp;
@@ -56,7 +55,7 @@ impl Admin {
             return Err(AdminError::BadSetupToken);
         }
         let actor = Actor::new("setup", correlation_id);
-        self.set_password(FIRST_USER, new_password, &actor, "password set with a one-time link").await
+        self.make_first_user(new_password, &actor, "password set with a one-time link").await
     }
 
     fn token_path(&self) -> PathBuf {

@@ -10,9 +10,10 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{Admin, AdminParts, AdminSecrets};
+use crate::access::KeyRing;
 use crate::clock::Clock;
 use crate::config::{Config, Keeper};
-use crate::live::Live;
+use crate::live::{Live, live};
 use crate::model::{
     Decision, Environment, Event, EventId, EventIds, Handling, Health, Judged, Matched, Protocol, RuleId, Severity,
     Source, TargetName, Team, Timestamp,
@@ -63,6 +64,7 @@ impl TestAdmin {
             secrets: Live::constant(AdminSecrets {
                 admin_api_key: SecretPair::new("admin_api_key", "current-key").with_next("next-key"),
             }),
+            key_ring: Arc::new(live(KeyRing::default()).0),
             changed: Arc::default(),
             keeper,
             data_dir: dir.path().to_owned(),

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::access::KeyRing;
 use crate::clock::Clock;
 use crate::live::Live;
 use crate::model::EventIds;
@@ -45,6 +46,8 @@ pub struct ListenerContext {
     pub settings: Live<Settings>,
     /// API keys and communities, replaceable at run time.
     pub secrets: Live<Secrets>,
+    /// Named API keys, replaceable at run time.
+    pub keys: Live<KeyRing>,
     /// Where listeners tell how they are.
     pub board: ListenerBoard,
     /// Cancelled when the listener is to let go of its socket; connections that are open go on.

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{Gate, Intake, ListenerContext, Secrets, Settings};
+use crate::access::KeyRing;
 use crate::clock::Clock;
 use crate::live::Live;
 use crate::model::{Event, EventIds};
@@ -105,6 +106,7 @@ pub(super) fn context(memory: &Memory, settings: Settings, secrets: Secrets, clo
         clock,
         settings,
         secrets: Live::constant(secrets),
+        keys: Live::constant(KeyRing::default()),
         board: ListenerBoard::default(),
         release: stop.child_token(),
         stop,

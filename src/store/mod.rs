@@ -29,7 +29,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use accounts::{Accounts, Session, User};
+pub use accounts::{
+    Accounts, ApiKey, ApiKeys, KeyChange, LiveSession, Session, SessionClock, User, UserUpdate,
+};
 pub use audit::AuditLog;
 pub use change::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, Origin, Via};
 pub use error::{StoreError, StoreResult};
@@ -66,6 +68,8 @@ pub struct Stores {
     pub inventory: Arc<dyn Inventory>,
     /// Users and sessions.
     pub accounts: Arc<dyn Accounts>,
+    /// API keys.
+    pub api_keys: Arc<dyn ApiKeys>,
     /// Settings changed at run time.
     pub settings: Arc<dyn SettingsStore>,
     /// Who changed what.
@@ -93,6 +97,7 @@ impl Stores {
             rules: Arc::clone(&config) as Arc<dyn RuleBook>,
             inventory: Arc::clone(&config) as Arc<dyn Inventory>,
             accounts: Arc::clone(&config) as Arc<dyn Accounts>,
+            api_keys: Arc::clone(&config) as Arc<dyn ApiKeys>,
             settings: Arc::clone(&config) as Arc<dyn SettingsStore>,
             changes: config,
         })

@@ -99,6 +99,8 @@ metrics_table! {
     SLO_OBJECTIVE = "mutt_slo_objective", Gauge, "slo", "Share of good events that a service level asks for.";
     SLO_STATE = "mutt_slo_state", Gauge, "slo", "How a service level is: 0 ok, 1 warning, 2 critical.";
     RULES_STEPS = "mutt_rules_steps_total", Counter, "", "Work of finding the rules that may match, in comparisons of a text; trying a regular expression counts 16. Divided by the events judged it says how well rules and traffic go together.";
+    API_KEY_USED = "mutt_api_key_uses_total", Counter, "key,slot", "Requests that an API key opened, by its name and which of its values it was.";
+    API_KEY_REFUSED = "mutt_api_key_refusals_total", Counter, "reason", "Requests with a known API key that were refused: expired, network (from elsewhere), scope (for something else).";
     TLS_HANDSHAKES = "mutt_tls_handshakes_total", Counter, "listener,result", "TLS handshakes of a listener, by how they ended: ok, failed, timeout, left (the peer went away), gave_way (too many at once), no_certificate.";
     TLS_RELOADS = "mutt_tls_reloads_total", Counter, "listener,result", "Certificates read, by whether they could be used (ok) or the old one stays (failed).";
     TLS_EXPIRY = "mutt_tls_certificate_expiry_seconds", Gauge, "listener", "Seconds until the certificate of a listener expires; negative when it has.";

@@ -1,15 +1,17 @@
-//! Who may come in: API keys for programs, session cookies for browsers.
+//! Who may come in, and to what: API keys for programs, session cookies for browsers, and the right that each address
+//! needs ([`rights`]).
 //!
 //! The two middlewares stand before every route of their router, its fallback included, so no handler can forget them.
 //! Cookies are `HttpOnly` and `SameSite=Lax`: links in tickets keep working, and a request that changes something must
 //! carry the session's token besides and come from one of our own pages.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::COOKIE;
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
@@ -17,7 +19,9 @@ use super::Web;
 use super::envelope::Correlation;
 use super::fault::Fault;
 use super::origin::{is_own_page, is_secure, peer};
-use crate::admin::{Actor, SessionInfo, Via};
+use super::rights::{self, changes_something};
+use crate::access::{Refusal, Right, Verdict};
+use crate::admin::{Actor, Admin, SessionInfo, Via};
 
 /// The cookie's name without TLS.
 const PLAIN_COOKIE: &str = "muttd_session";
@@ -56,19 +60,24 @@ pub(super) async fn api_guard(State(web): State<Web>, request: Request, next: Ne
 }
 
 async fn api_caller(web: &Web, parts: &Parts) -> Result<Caller, Fault> {
-    let correlation = correlation(&parts.extensions);
-    let refused = |why: &str| Fault::new(StatusCode::UNAUTHORIZED, why);
+    let needed = needed_right(parts);
     if let Some(key) = parts.headers.get("x-api-key") {
-        let owner = key.to_str().ok().and_then(|key| web.admin.api_key_owner(key));
-        let owner = owner.ok_or_else(|| refused("the key in X-API-KEY is not valid"))?;
         let peer = peer(&parts.extensions, &parts.headers);
+        let (owner, correlation) = (key_owner(&web.admin, key, needed, peer)?, correlation(&parts.extensions));
         return Ok(Caller(match cli_user(&parts.headers) {
             Some(user) => Actor::new(format!("{owner} ({user})"), correlation).coming(Via::Cli, peer),
             None => Actor::new(owner, correlation).coming(Via::Api, peer),
         }));
     }
     let signed_in = signed_in(web, parts).await?;
-    let signed_in = signed_in.ok_or_else(|| refused("give an API key in the header X-API-KEY"))?;
+    let signed_in = signed_in
+        .ok_or_else(|| Fault::new(StatusCode::UNAUTHORIZED, "give an API key in the header X-API-KEY"))?;
+    if signed_in.session.must_change_password {
+        let mut fault = Fault::new(StatusCode::FORBIDDEN, "the password is a temporary one");
+        fault.detail = Some("change it on the page /account first".to_owned());
+        return Err(fault);
+    }
+    signed_in.must_have(needed)?;
     if changes_something(&parts.method) {
         let token = parts.headers.get("x-csrf-token").and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !signed_in.session.csrf_matches(token) || !is_own_page(&parts.headers) {
@@ -85,6 +94,35 @@ fn cli_user(headers: &HeaderMap) -> Option<String> {
     let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@' | '\\' | '$');
     (!user.is_empty() && user.len() <= 64 && user.chars().all(harmless)).then(|| user.to_owned())
 }
+
+/// Whose key it is, if it may do what needs `right`.
+pub(super) fn key_owner(admin: &Admin, key: &HeaderValue, right: Right, peer: IpAddr) -> Result<String, Fault> {
+    let verdict = key.to_str().map_or(Verdict::Unknown, |key| admin.check_key(key, right, peer));
+    match verdict {
+        Verdict::Granted(owner) => Ok(owner),
+        Verdict::Unknown => Err(Fault::new(StatusCode::UNAUTHORIZED, "the key in X-API-KEY is not valid")),
+        Verdict::Refused(refusal @ Refusal::Expired) => Err(Fault::new(StatusCode::UNAUTHORIZED, refusal.to_string())),
+        Verdict::Refused(refusal) => Err(Fault::new(StatusCode::FORBIDDEN, refusal.to_string())),
+    }
+}
+
+fn needed_right(parts: &Parts) -> Right {
+    rights::needed(parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str), &parts.method)
+}
+
+impl SignedIn {
+    fn must_have(&self, right: Right) -> Result<(), Fault> {
+        if self.session.role.has(right) {
+            return Ok(());
+        }
+        let mut fault = Fault::new(StatusCode::FORBIDDEN, "your role does not allow this");
+        fault.detail = Some(format!("it needs the role {}; yours is {}", right.least_role(), self.session.role));
+        Err(fault)
+    }
+}
+
+/// Where a user with a temporary password may go.
+const BEFORE_CHANGE: [&str; 2] = ["/account", "/logout"];
 
 /// Lets a browser through that is logged in; others are sent to the login page and come back after it.
 pub(super) async fn page_guard(State(web): State<Web>, request: Request, next: Next) -> Response {
@@ -105,6 +143,12 @@ pub(super) async fn page_guard(State(web): State<Web>, request: Request, next: N
     if changes_something(&parts.method) && !is_own_page(&parts.headers) {
         return Fault::forged().into_response();
     }
+    if found.session.must_change_password && !BEFORE_CHANGE.contains(&parts.uri.path()) {
+        return Redirect::to("/account").into_response();
+    }
+    if let Err(fault) = found.must_have(needed_right(&parts)) {
+        return fault.into_response();
+    }
     parts.extensions.insert(found);
     next.run(Request::from_parts(parts, body)).await
 }
@@ -119,10 +163,6 @@ async fn signed_in(web: &Web, parts: &Parts) -> Result<Option<SignedIn>, Fault> 
         token: token.to_owned(),
         session,
     }))
-}
-
-const fn changes_something(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 fn correlation(extensions: &Extensions) -> String {

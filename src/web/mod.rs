@@ -12,6 +12,7 @@ mod input;
 mod origin;
 mod pages;
 pub mod probes;
+mod rights;
 #[cfg(test)]
 mod tests;
 mod text;

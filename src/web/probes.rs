@@ -12,9 +12,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
 use super::assets::Assets;
+use super::auth::key_owner;
 use super::fault::{Fault, wrong_method};
-use super::origin::is_local;
+use super::origin::{is_local, peer};
 use super::{Web, WebOptions, enveloped};
+use crate::access::Right;
 use crate::admin::{Admin, Readiness, VERSION};
 
 /// The text format's version, without which Prometheus guesses.
@@ -68,9 +70,11 @@ pub(super) fn readiness_json(readiness: &Readiness) -> Value {
 
 async fn metrics_text(State(probes): State<Probes>, request: Request) -> Response {
     if probes.metrics_need_key && !is_local(request.extensions(), request.headers()) {
-        let key = request.headers().get("x-api-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
-        if probes.admin.api_key_owner(key).is_none() {
-            return Fault::new(StatusCode::UNAUTHORIZED, "give an API key in the header X-API-KEY").into_response();
+        let peer = peer(request.extensions(), request.headers());
+        let missing = || Fault::new(StatusCode::UNAUTHORIZED, "give an API key in the header X-API-KEY");
+        let key = request.headers().get("x-api-key").ok_or_else(missing);
+        if let Err(fault) = key.and_then(|key| key_owner(&probes.admin, key, Right::Read, peer)) {
+            return fault.into_response();
         }
     }
     probes.admin.publish_gauges();

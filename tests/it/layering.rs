@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Imported by everyone; among themselves free, but nothing above them.
-const GROUND: &[&str] = &["model", "clock", "live", "net", "telemetry", "tls", "secret"];
+const GROUND: &[&str] = &["model", "clock", "live", "net", "telemetry", "tls", "secret", "access"];
 
 /// What each module may import besides itself and the ground.
 const MAY_IMPORT: &[(&str, &[&str])] = &[

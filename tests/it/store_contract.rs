@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muttd::access::{Network, RingKey, Role, Scopes};
 use muttd::clock::Clock;
 use muttd::live::Live;
 use muttd::model::{
@@ -14,8 +15,9 @@ use muttd::model::{
     Matched, Protocol, RuleDraft, RuleId, Severity, Source, TargetName, Team, Timestamp,
 };
 use muttd::store::{
-    Change, ChangeQuery, DeviceTeam, EventQuery, Kind, Operation, Overrun, RecentSettings, Session, Sighting,
-    StoreError, Stores, UnhandledBatch, UnhandledEvents, UnhandledPolicy, User,
+    ApiKey, Change, ChangeQuery, DeviceTeam, EventQuery, KeyChange, Kind, LiveSession, Operation, Overrun,
+    RecentSettings, Session, SessionClock, Sighting, StoreError, Stores, UnhandledBatch, UnhandledEvents,
+    UnhandledPolicy, User, UserUpdate,
 };
 
 /// 2026-11-21T00:00:00Z
@@ -399,29 +401,116 @@ async fn users_are_logged_without_their_hashes_and_sessions_end() {
     let folder = tempfile::tempdir().unwrap();
     let stores = open(folder.path());
     let at = |second: i64| Timestamp::from_millis(START + second * 1_000);
-    let user = |hash: &str| User { name: "anna".into(), password_hash: hash.into(), created_at: at(0) };
+    let clock = |second: i64| SessionClock { now: at(second), unused_since: at(second - 50) };
     let session = |n: u8, end: i64| Session {
         token_hash: [n; 32],
         user: "anna".into(),
         csrf_token: "t".into(),
+        created_at: at(0),
+        last_seen: at(0),
         expires_at: at(end),
+        peer: "192.0.2.7".into(),
     };
-    assert!(matches!(stores.accounts.put_session(session(1, 9), at(0)).await, Err(StoreError::NotFound { .. })));
-    stores.accounts.put_user(user("$argon2id$one"), &change()).await.unwrap();
-    stores.accounts.put_session(session(1, 10), at(0)).await.unwrap();
-    stores.accounts.put_session(session(2, 100), at(0)).await.unwrap();
-    assert_eq!(stores.accounts.session(&[1; 32], at(9)).await.unwrap(), Some(session(1, 10)));
-    assert_eq!(stores.accounts.session(&[1; 32], at(10)).await.unwrap(), None);
+    let found = async |n: u8, second: i64| stores.accounts.session(&[n; 32], clock(second)).await.unwrap();
+    assert!(matches!(stores.accounts.put_session(session(1, 9), clock(0)).await, Err(StoreError::NotFound { .. })));
+    let anna = user("anna", "$argon2id$one", Role::Admin, at(0));
+    stores.accounts.create_user(anna.clone(), &change()).await.unwrap();
+    assert!(matches!(stores.accounts.create_user(anna.clone(), &change()).await, Err(StoreError::Exists { .. })));
+    for (n, end) in [(1, 10), (2, 100)] {
+        stores.accounts.put_session(session(n, end), clock(0)).await.unwrap();
+    }
+    let live = LiveSession { session: session(1, 10), role: Role::Admin, must_change_password: false };
+    assert_eq!(found(1, 9).await, Some(live));
+    assert_eq!(found(1, 10).await, None, "it is over");
+    assert_eq!(found(2, 50).await, None, "it was not used");
+    stores.accounts.touch_session(&[2; 32], at(30)).await.unwrap();
+    assert!(found(2, 50).await.is_some(), "it was used meanwhile");
+    assert_eq!(stores.accounts.sessions(clock(20)).await.unwrap().len(), 1);
     stores.accounts.end_session(&[1; 32]).await.unwrap();
-    assert_eq!(stores.accounts.session(&[1; 32], at(1)).await.unwrap(), None);
-    stores.accounts.put_user(user("$argon2id$two"), &change()).await.unwrap();
-    assert_eq!(stores.accounts.session(&[2; 32], at(1)).await.unwrap(), None, "a new password ends the sessions");
-    assert_eq!(stores.accounts.user("anna").await.unwrap(), Some(user("$argon2id$two")));
+    assert_eq!(found(1, 1).await, None);
+    let password = Some(("$argon2id$two".to_owned(), true));
+    let update = UserUpdate { password, ..UserUpdate::default() };
+    let changed = stores.accounts.update_user("anna", update, &change()).await.unwrap();
+    assert_eq!(found(2, 31).await, None, "a new password ends the sessions");
+    assert_eq!((changed.password_hash.as_str(), changed.must_change_password), ("$argon2id$two", true));
+    assert_eq!(changed.last_login, Some(at(0)));
     assert_eq!((stores.accounts.user_count().await.unwrap(), stores.accounts.user("bob").await.unwrap()), (1, None));
     let lines = stores.changes.changes(&ChangeQuery { limit: 9, ..ChangeQuery::default() }).await.unwrap();
     let text = serde_json::to_string(&lines).unwrap();
     assert_eq!(lines.len(), 2);
     assert!(text.contains("password_changed") && !text.contains("argon2id"), "{text}");
+}
+
+fn user(name: &str, hash: &str, role: Role, created_at: Timestamp) -> User {
+    User {
+        name: name.into(),
+        password_hash: hash.into(),
+        created_at,
+        role,
+        enabled: true,
+        must_change_password: false,
+        last_login: None,
+    }
+}
+
+#[tokio::test]
+async fn one_admin_who_may_log_in_always_remains() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = open(folder.path());
+    let accounts = &stores.accounts;
+    let now = Timestamp::from_millis(START);
+    for (name, role) in [("anna", Role::Admin), ("bob", Role::Operator)] {
+        accounts.create_user(user(name, "h", role, now), &change()).await.unwrap();
+    }
+    let demote = || UserUpdate { role: Some(Role::Viewer), ..UserUpdate::default() };
+    let disable = || UserUpdate { enabled: Some(false), ..UserUpdate::default() };
+    for update in [demote(), disable()] {
+        let refused = accounts.update_user("anna", update, &change()).await;
+        assert!(matches!(&refused, Err(StoreError::Invalid(why)) if why.contains("last admin")), "{refused:?}");
+    }
+    assert!(matches!(accounts.delete_user("anna", &change()).await, Err(StoreError::Invalid(_))));
+    assert_eq!(accounts.user("anna").await.unwrap().map(|user| (user.role, user.enabled)), Some((Role::Admin, true)));
+    let promote = UserUpdate { role: Some(Role::Admin), ..UserUpdate::default() };
+    accounts.update_user("bob", promote, &change()).await.unwrap();
+    accounts.delete_user("anna", &change()).await.unwrap();
+    let names: Vec<String> = accounts.users().await.unwrap().into_iter().map(|user| user.name).collect();
+    assert_eq!(names, ["bob"]);
+    assert!(matches!(accounts.delete_user("anna", &change()).await, Err(StoreError::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn api_keys_are_exchanged_and_logged_without_their_hashes() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = open(folder.path());
+    let now = Timestamp::from_millis(START);
+    let ring = RingKey {
+        name: "rsyslog".into(),
+        scopes: Scopes::parse("ingest").unwrap(),
+        networks: Network::parse_list("192.0.2.0/24").unwrap(),
+        expires_at: Some(now.plus(Duration::from_secs(60))),
+        current: [1; 32],
+        next: None,
+    };
+    let key = ApiKey { key: ring, created_at: now, created_by: "anna".into(), rotated_at: None, last_used: None };
+    stores.api_keys.create_api_key(key.clone(), &change()).await.unwrap();
+    assert!(matches!(stores.api_keys.create_api_key(key.clone(), &change()).await, Err(StoreError::Exists { .. })));
+    assert_eq!(stores.api_keys.api_keys().await.unwrap(), [key]);
+    let act = async |what| stores.api_keys.change_api_key("rsyslog", what, &change()).await;
+    assert!(matches!(act(KeyChange::Promote).await, Err(StoreError::Invalid(_))), "there is no NEXT");
+    let rotated = act(KeyChange::Rotate([2; 32])).await.unwrap();
+    assert_eq!((rotated.key.current, rotated.key.next), ([1; 32], Some([2; 32])));
+    assert!(rotated.rotated_at.is_some());
+    let promoted = act(KeyChange::Promote).await.unwrap();
+    assert_eq!((promoted.key.current, promoted.key.next), ([2; 32], None));
+    let peer = "192.0.2.7".parse().unwrap();
+    stores.api_keys.note_key_uses(vec![("rsyslog".into(), now, peer)]).await.unwrap();
+    assert_eq!(stores.api_keys.api_keys().await.unwrap()[0].last_used, Some((now, peer)));
+    stores.api_keys.revoke_api_key("rsyslog", &change()).await.unwrap();
+    assert!(matches!(act(KeyChange::Promote).await, Err(StoreError::NotFound { .. })));
+    let lines = stores.changes.changes(&ChangeQuery { limit: 9, ..ChangeQuery::default() }).await.unwrap();
+    let text = serde_json::to_string(&lines).unwrap();
+    assert_eq!(lines.len(), 4, "a use is no change");
+    assert!(text.contains("rotated") && text.contains("promoted") && !text.contains("hash"), "{text}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use crate::access::Refusal as AccessRefusal;
 use crate::ingest::{DropReason, Refusal};
 use crate::net::http::{CORRELATION_ID, json_response};
 
@@ -40,6 +41,8 @@ pub(super) enum Shape {
 #[derive(Debug)]
 pub(super) enum Rejection {
     Unauthorized,
+    /// A known key that may not be used so.
+    Forbidden(AccessRefusal),
     /// `Accept-Version` names a version of the API that there is not.
     UnsupportedVersion,
     UnsupportedType,
@@ -93,7 +96,8 @@ impl Rejection {
 
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::Forbidden(AccessRefusal::Expired) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::UnsupportedType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -111,7 +115,7 @@ impl Rejection {
     /// counts as one.
     pub(super) fn dropped(&self) -> Option<(DropReason, u64)> {
         match self {
-            Self::Unauthorized => Some((DropReason::Unauthorized, 1)),
+            Self::Unauthorized | Self::Forbidden(_) => Some((DropReason::Unauthorized, 1)),
             Self::UnsupportedVersion
             | Self::UnsupportedType
             | Self::UnsupportedEncoding
@@ -127,6 +131,7 @@ impl Rejection {
     fn text(&self) -> String {
         match self {
             Self::Unauthorized => "missing or wrong API key; send it as X-API-KEY".into(),
+            Self::Forbidden(refusal) => refusal.to_string(),
             Self::UnsupportedVersion => "unsupported API version; leave Accept-Version out or send v1 or v2".into(),
             Self::UnsupportedType => "unsupported content type; send application/json or application/x-ndjson".into(),
             Self::UnsupportedEncoding => "unsupported content encoding; send gzip or none".into(),
@@ -193,7 +198,7 @@ impl Rejection {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        if matches!(self, Self::Unauthorized) {
+        if self.status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response

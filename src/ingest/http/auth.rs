@@ -1,19 +1,53 @@
 //! Who may post: the API key of a request, compared so that the time taken tells nothing about the keys.
 
+use std::net::IpAddr;
+
 use axum::http::{HeaderMap, HeaderName, header};
 
+use crate::access::{KeyRing, Refusal, Scope, Verdict};
 use crate::ingest::Secrets;
 use crate::model::Timestamp;
 use crate::secret::SecretPair;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Whether a request carries one of the keys, as `X-API-KEY` or as `Authorization: Bearer`. The use is counted.
-pub(super) fn authorised(headers: &HeaderMap, secrets: &Secrets, now: Timestamp) -> bool {
-    let plain = headers.get_all(API_KEY).iter().map(|value| value.as_bytes());
-    let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| bearer_token(value.as_bytes()));
-    // Each header twice or more is odd but harmless; the number is bounded by the server's limit on headers.
-    plain.chain(bearer).any(|offered| matches_any(offered, &secrets.api_keys, now))
+/// Why a request is not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// No key, or none of ours.
+    Stranger,
+    /// One of ours that may not be used so.
+    Refused(Refusal),
+}
+
+/// Where a request's keys are looked up.
+pub(super) struct Keys<'a> {
+    /// The configured ones.
+    pub(super) secrets: &'a Secrets,
+    /// The named ones.
+    pub(super) ring: &'a KeyRing,
+}
+
+impl Keys<'_> {
+    /// Whether a request from `peer` carries a key that may send events, as `X-API-KEY` or as `Authorization: Bearer`. The
+    /// use is counted.
+    pub(super) fn admit(&self, headers: &HeaderMap, peer: IpAddr, now: Timestamp) -> Result<(), Denied> {
+        let plain = headers.get_all(API_KEY).iter().map(|value| value.as_bytes());
+        let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| bearer_token(value.as_bytes()));
+        let mut denied = Denied::Stranger;
+        // Each header twice or more is odd but harmless; the number is bounded by the server's limit on headers.
+        for offered in plain.chain(bearer) {
+            if matches_any(offered, &self.secrets.api_keys, now) {
+                return Ok(());
+            }
+            match self.ring.check(offered, Scope::Ingest, peer, now) {
+                Verdict::Granted(_) => return Ok(()),
+                Verdict::Refused(refusal) => denied = Denied::Refused(refusal),
+                Verdict::Unknown => {}
+            }
+        }
+        Err(denied)
+    }
 }
 
 /// The token of a Bearer credential (RFC 6750 section 2.1; RFC 9110 makes the scheme's case irrelevant).
@@ -34,8 +68,22 @@ fn matches_any(offered: &[u8], keys: &[SecretPair], now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{RingKey, Scopes, hash_of};
 
-    fn check(name: &'static str, value: &str, expected: bool) {
+    fn ring() -> KeyRing {
+        let key = |name: &str, value: &[u8], scopes| RingKey {
+            name: name.into(),
+            scopes: Scopes::parse(scopes).expect("scopes"),
+            networks: Vec::new(),
+            expires_at: None,
+            current: hash_of(value),
+            next: None,
+        };
+        let keys = vec![key("rsyslog", b"mutt_rsyslog", "ingest"), key("viewer", b"mutt_viewer", "read")];
+        KeyRing::new(keys, &KeyRing::default())
+    }
+
+    fn admitted(name: &'static str, value: &str) -> Result<(), Denied> {
         let secrets = Secrets {
             api_keys: vec![
                 SecretPair::new("admin_api_key", ""),
@@ -45,7 +93,13 @@ mod tests {
         };
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static(name), value.parse().expect("a header value"));
-        assert_eq!(authorised(&headers, &secrets, Timestamp::from_millis(1)), expected, "{name}: {value}");
+        let keys = Keys { secrets: &secrets, ring: &ring() };
+        keys.admit(&headers, IpAddr::from([192, 0, 2, 7]), Timestamp::from_millis(1))
+    }
+
+    fn check(name: &'static str, value: &str, expected: bool) {
+        let expected = if expected { Ok(()) } else { Err(Denied::Stranger) };
+        assert_eq!(admitted(name, value), expected, "{name}: {value}");
     }
 
     #[test]
@@ -54,6 +108,14 @@ mod tests {
         check("x-api-key", "next", true);
         check("authorization", "Bearer next", true);
         check("authorization", "bearer current", true);
+    }
+
+    #[test]
+    fn named_keys_with_the_scope_are_accepted_and_others_told_what_they_lack() {
+        check("x-api-key", "mutt_rsyslog", true);
+        check("authorization", "Bearer mutt_rsyslog", true);
+        let lacking = Err(Denied::Refused(Refusal::Scope(Scope::Ingest)));
+        assert_eq!(admitted("x-api-key", "mutt_viewer"), lacking);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use axum::routing::post;
 use parking_lot::Mutex;
 
 use super::answer::{ERRORS_LISTED, ItemError, Rejection, Shape, Taken};
-use super::auth::authorised;
+use super::auth::{Denied, Keys};
 use super::body::{self, Room};
 use super::items::{Item, split};
 use super::members::{Maker, NoEvent};
@@ -99,11 +99,20 @@ impl Ingest {
     }
 
     fn admit(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), Rejection> {
-        if !authorised(headers, &self.context.secrets.get(), self.context.clock.now()) {
+        let (secrets, ring) = (self.context.secrets.get(), self.context.keys.get());
+        let keys = Keys { secrets: &secrets, ring: &ring };
+        if let Err(denied) = keys.admit(headers, peer, self.context.clock.now()) {
             if self.strangers.lock().mention(peer, Instant::now()) {
-                tracing::warn!(%peer, "A request from {peer} without a valid API key was refused");
+                let why = match &denied {
+                    Denied::Stranger => "it has no valid API key".to_owned(),
+                    Denied::Refused(refusal) => refusal.to_string(),
+                };
+                tracing::warn!(%peer, "A request from {peer} was refused: {why}");
             }
-            return Err(Rejection::Unauthorized);
+            return Err(match denied {
+                Denied::Stranger => Rejection::Unauthorized,
+                Denied::Refused(refusal) => Rejection::Forbidden(refusal),
+            });
         }
         if !api_version::is_served(headers, SERVED_VERSIONS) {
             return Err(Rejection::UnsupportedVersion);

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Streams, start_tcp, start_udp};
+use crate::access::KeyRing;
 use crate::clock::Clock;
 use crate::ingest::{Gate, Intake, ListenerContext, Secrets, Settings};
 use crate::live::Live;
@@ -100,6 +101,7 @@ impl Bench {
             clock,
             settings,
             secrets: Live::constant(Secrets::default()),
+            keys: Live::constant(KeyRing::default()),
             board: ListenerBoard::default(),
             release: stop.child_token(),
             stop,

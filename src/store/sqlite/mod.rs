@@ -8,6 +8,7 @@
 //! stops the start, because it is the operators' work.
 
 mod accounts;
+mod api_keys;
 mod audit;
 mod audit_search;
 mod audit_write;

@@ -76,6 +76,29 @@ DROP TRIGGER config_audit_log_no_update;
 CREATE TRIGGER config_audit_log_no_update BEFORE UPDATE ON config_audit_log WHEN OLD.row_hash IS NOT NULL
 BEGIN SELECT RAISE(ABORT, 'config_audit_log is append-only'); END;
 ",
+        "
+ALTER TABLE users ADD COLUMN role TEXT NOT NULL DEFAULT 'admin' CHECK (role IN ('viewer', 'operator', 'admin'));
+ALTER TABLE users ADD COLUMN enabled INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE users ADD COLUMN must_change_password INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE users ADD COLUMN last_login INTEGER;
+DELETE FROM sessions;
+ALTER TABLE sessions ADD COLUMN created_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN last_seen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN peer TEXT NOT NULL DEFAULT '';
+CREATE TABLE api_keys (
+    name TEXT NOT NULL PRIMARY KEY,
+    scopes TEXT NOT NULL,
+    networks TEXT NOT NULL,
+    expires_at INTEGER,
+    current_hash BLOB NOT NULL,
+    next_hash BLOB,
+    created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    rotated_at INTEGER,
+    last_used INTEGER,
+    last_peer TEXT
+) WITHOUT ROWID;
+",
     ],
 };
 
