@@ -3,13 +3,13 @@
 //! Plain data, and the ring of keys that inputs and API look callers up in. Nothing here knows HTTP or a database, and
 //! nothing is kept: after a crash the ring is filled from the store again.
 
+mod keyring;
 mod network;
-mod ring;
 
 use std::fmt;
 
+pub use keyring::{Hash, KeyRing, Refusal, RingKey, Verdict, hash_of};
 pub use network::Network;
-pub use ring::{Hash, KeyRing, Refusal, RingKey, Verdict, hash_of};
 
 /// What a person may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -21,8 +21,7 @@ impl Network {
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
-                u32::from(self.bits) == 0
-                    || (network.to_bits() ^ address.to_bits()) >> (32 - u32::from(self.bits)) == 0
+                u32::from(self.bits) == 0 || (network.to_bits() ^ address.to_bits()) >> (32 - u32::from(self.bits)) == 0
             }
             (IpAddr::V6(network), IpAddr::V6(address)) => {
                 u32::from(self.bits) == 0

@@ -100,7 +100,8 @@ impl Admin {
             current: hash,
             next: None,
         };
-        let key = ApiKey { key: ring, created_at: now, created_by: actor.name.clone(), rotated_at: None, last_used: None };
+        let key =
+            ApiKey { key: ring, created_at: now, created_by: actor.name.clone(), rotated_at: None, last_used: None };
         self.parts.stores.api_keys.create_api_key(key, &change).await?;
         self.refresh_keys().await?;
         Ok(ShownKey { info: self.api_key(&name).await?, value })
@@ -262,7 +263,8 @@ mod tests {
     async fn a_key_is_exchanged_without_a_gap_and_revoked_at_once() {
         let (test, actor) = (TestAdmin::new().await, Actor::new("admin", "c"));
         let admin = &test.admin;
-        let opens = |value: &Secret| matches!(admin.check_key(value.reveal(), Right::Operate, PEER), Verdict::Granted(_));
+        let opens =
+            |value: &Secret| matches!(admin.check_key(value.reveal(), Right::Operate, PEER), Verdict::Granted(_));
         let first = admin.create_api_key(input("ci", "write"), &actor, None).await.expect("made");
         assert!(first.value.reveal().starts_with("mutt_") && first.value.reveal().len() == 69);
         assert!(opens(&first.value));

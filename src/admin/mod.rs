@@ -54,7 +54,6 @@ pub use settings::{Settings, ignored_json, setting_json, setting_text};
 pub use setup::issue_setup_token;
 pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
 pub use targets::{Abandoned, TargetLine, Targets};
-
 pub use users::{OpenSession, TemporaryPassword, UserInfo};
 
 pub use crate::config::{Changed, Ignored, Origin, Setting};

@@ -108,26 +108,16 @@ impl Admin {
         Ok(TemporaryPassword { user: self.user(&name).await?, password: Secret::new(password) })
     }
 
-    /// Gives a user another role.
-    pub async fn set_role(
+    /// Gives a user another role, or lets the user log in or no longer, or both; what is `None` stays.
+    pub async fn change_user(
         &self,
         name: &str,
-        role: Role,
+        role: Option<Role>,
+        enabled: Option<bool>,
         actor: &Actor,
         reason: Option<&str>,
     ) -> Result<UserInfo, AdminError> {
-        self.update_user(name, UserUpdate { role: Some(role), ..UserUpdate::default() }, actor, reason).await
-    }
-
-    /// Lets a user log in, or no longer.
-    pub async fn set_enabled(
-        &self,
-        name: &str,
-        enabled: bool,
-        actor: &Actor,
-        reason: Option<&str>,
-    ) -> Result<UserInfo, AdminError> {
-        self.update_user(name, UserUpdate { enabled: Some(enabled), ..UserUpdate::default() }, actor, reason).await
+        self.update_user(name, UserUpdate { role, enabled, password: None }, actor, reason).await
     }
 
     /// Gives a user a temporary password.
@@ -226,7 +216,10 @@ mod tests {
     async fn a_temporary_password_opens_and_must_be_changed() {
         let (test, actor) = site().await;
         let made = test.admin.create_user(" Anna ", Role::Operator, &actor, None).await.expect("made");
-        assert_eq!((made.user.name.as_str(), made.user.role, made.user.must_change_password), ("anna", Role::Operator, true));
+        assert_eq!(
+            (made.user.name.as_str(), made.user.role, made.user.must_change_password),
+            ("anna", Role::Operator, true)
+        );
         let login = test.admin.login("Anna", made.password.reveal(), PEER).await.expect("logs in");
         let session = test.admin.session(&login.token).await.expect("works").expect("in force");
         assert!(session.must_change_password && session.role == Role::Operator);
@@ -249,15 +242,20 @@ mod tests {
             let token = test.admin.login("anna", &password, PEER).await.expect("logs in").token;
             assert!(test.admin.session(&token).await.expect("works").is_some());
             match step {
-                0 => drop(test.admin.set_role("anna", Role::Admin, &actor, Some("promoted")).await.expect("done")),
+                0 => drop(
+                    test.admin
+                        .change_user("anna", Some(Role::Admin), None, &actor, Some("promoted"))
+                        .await
+                        .expect("done"),
+                ),
                 1 => {
                     let reset = test.admin.reset_password("anna", &actor, None).await.expect("done");
                     password = reset.password.reveal().to_owned();
                 }
                 2 => {
-                    test.admin.set_enabled("anna", false, &actor, None).await.expect("done");
+                    test.admin.change_user("anna", None, Some(false), &actor, None).await.expect("done");
                     assert!(matches!(test.admin.login("anna", &password, PEER).await, Err(AdminError::BadLogin)));
-                    test.admin.set_enabled("anna", true, &actor, None).await.expect("done");
+                    test.admin.change_user("anna", None, Some(true), &actor, None).await.expect("done");
                 }
                 _ => test.admin.delete_user("anna", &actor, None).await.expect("done"),
             }

@@ -70,8 +70,8 @@ async fn api_caller(web: &Web, parts: &Parts) -> Result<Caller, Fault> {
         }));
     }
     let signed_in = signed_in(web, parts).await?;
-    let signed_in = signed_in
-        .ok_or_else(|| Fault::new(StatusCode::UNAUTHORIZED, "give an API key in the header X-API-KEY"))?;
+    let signed_in =
+        signed_in.ok_or_else(|| Fault::new(StatusCode::UNAUTHORIZED, "give an API key in the header X-API-KEY"))?;
     if signed_in.session.must_change_password {
         let mut fault = Fault::new(StatusCode::FORBIDDEN, "the password is a temporary one");
         fault.detail = Some("change it on the page /account first".to_owned());

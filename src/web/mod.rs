@@ -14,6 +14,8 @@ mod pages;
 pub mod probes;
 mod rights;
 #[cfg(test)]
+mod rights_tests;
+#[cfg(test)]
 mod tests;
 mod text;
 

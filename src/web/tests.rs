@@ -17,15 +17,15 @@ use crate::telemetry::metrics;
 
 const PASSWORD: &str = "a long enough password";
 
-struct Site {
-    test: TestAdmin,
+pub(super) struct Site {
+    pub(super) test: TestAdmin,
     router: Router,
 }
 
-struct Reply {
-    status: StatusCode,
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
     headers: HeaderMap,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Reply {
@@ -33,13 +33,13 @@ impl Reply {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
 impl Site {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let test = TestAdmin::new().await;
         test.admin.ensure_admin(Some(PASSWORD.into())).await.expect("a first user");
         let recorder = metrics::install().expect("a recorder");
@@ -48,7 +48,7 @@ impl Site {
         Self { test, router }
     }
 
-    async fn send(&self, request: Request<Body>) -> Reply {
+    pub(super) async fn send(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await.expect("the router never fails");
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, 16 << 20).await.expect("a whole body");
@@ -64,7 +64,7 @@ impl Site {
         self.send(request.expect("a request")).await
     }
 
-    async fn get(&self, path: &str, cookie: &str) -> Reply {
+    pub(super) async fn get(&self, path: &str, cookie: &str) -> Reply {
         let request = Request::builder().uri(path).header(header::COOKIE, cookie).body(Body::empty());
         self.send(request.expect("a request")).await
     }

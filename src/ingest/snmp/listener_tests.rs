@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::message::tests::{link_down, tlv, v2c};
-use crate::access::KeyRing;
 use crate::clock::Clock;
 use crate::ingest::testing::{Memory, context};
 use crate::ingest::{Secrets, Settings};

@@ -118,10 +118,8 @@ impl Accounts for ConfigDb {
                 return Err(missing(&session.user));
             }
             let (now, unused_since) = (clock.now.as_micros(), clock.unused_since.as_micros());
-            transaction.execute(
-                "DELETE FROM sessions WHERE expires_at <= ?1 OR last_seen <= ?2",
-                [now, unused_since],
-            )?;
+            transaction
+                .execute("DELETE FROM sessions WHERE expires_at <= ?1 OR last_seen <= ?2", [now, unused_since])?;
             transaction.execute(
                 "INSERT OR REPLACE INTO sessions \
                  (token_hash, user, csrf_token, created_at, last_seen, expires_at, peer) \

@@ -141,7 +141,8 @@ fn missing(name: &str) -> Fault {
 /// Scopes and networks that cannot be read, after damage, open nothing: a key without scopes may do nothing, and one
 /// without readable networks is used from nowhere.
 fn read_key(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
-    let moment = |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros));
+    let moment =
+        |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros));
     let networks = Network::parse_list(&row.get::<_, String>(2)?);
     let scopes = Scopes::parse(&row.get::<_, String>(1)?).unwrap_or_default();
     let peer: Option<String> = row.get(10)?;

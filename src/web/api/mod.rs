@@ -4,11 +4,13 @@ mod changes;
 mod dead_letters;
 mod events;
 mod inventory;
+mod keys;
 mod rules;
 mod secrets;
 mod settings;
 mod status;
 mod targets;
+mod users;
 pub(super) mod v1;
 
 pub(super) use dead_letters::{filter as letter_filter, queue as letter_queue};
@@ -67,6 +69,15 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/dead-letters/{queue}/{seq}/replay", post(dead_letters::replay_one))
         .route("/remediation", get(dead_letters::remediation))
         .route("/remediation/run", post(dead_letters::run))
+        .route("/users", get(users::list).post(users::create))
+        .route("/users/{name}", get(users::show).patch(users::change).delete(users::remove))
+        .route("/users/{name}/password", post(users::reset_password))
+        .route("/sessions", get(users::sessions))
+        .route("/sessions/{id}", delete(users::end_session))
+        .route("/keys", get(keys::list).post(keys::create))
+        .route("/keys/{name}", get(keys::show).delete(keys::revoke))
+        .route("/keys/{name}/rotate", post(keys::rotate))
+        .route("/keys/{name}/promote", post(keys::promote))
         .route("/metrics", get(status::metrics))
         .route("/status", get(status::status))
         .route("/version", get(status::version))

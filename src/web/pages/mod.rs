@@ -6,6 +6,7 @@ mod dead_letter;
 mod dead_letters;
 mod events;
 mod inventory;
+mod keys;
 mod login;
 mod overview;
 mod rule_test;
@@ -13,6 +14,7 @@ mod rules;
 mod secrets;
 mod settings;
 mod targets;
+mod users;
 mod views;
 
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use super::auth::{SignedIn, page_guard};
 use super::fault::{Answer, Fault};
 use super::input::Fields;
 use super::{Web, fault};
+use crate::access::{Right, Role};
 use crate::admin::{AdminError, VERSION};
 
 /// The pages' routes: those behind the login, and those before it.
@@ -62,6 +65,12 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/outboxes/discard", get(targets::confirm_discard).post(targets::discard_outbox))
         .route("/dead-letters", get(dead_letters::list).post(dead_letters::act))
         .route("/dead-letters/{queue}/{seq}", get(dead_letter::show).post(dead_letter::act))
+        .route("/users", get(users::list).post(users::create))
+        .route("/users/act", post(users::act))
+        .route("/users/remove", get(users::confirm).post(users::remove))
+        .route("/keys", get(keys::list).post(keys::create))
+        .route("/keys/act", post(keys::act))
+        .route("/keys/revoke", get(keys::confirm).post(keys::revoke))
         .route("/status", get(about::show))
         .route("/account", get(login::account_form).post(login::change_password))
         .route("/logout", post(login::logout))
@@ -78,6 +87,9 @@ struct Frame {
     assets: Arc<Assets>,
     section: &'static str,
     user: String,
+    role: Role,
+    /// The user has to change a temporary password before anything else.
+    must_change_password: bool,
     csrf: String,
     done: Option<&'static str>,
     version: &'static str,
@@ -89,6 +101,8 @@ impl Frame {
             assets: Arc::clone(&web.assets),
             section,
             user: by.session.user.clone(),
+            role: by.session.role,
+            must_change_password: by.session.must_change_password,
             csrf: by.session.csrf_token.clone(),
             done: None,
             version: VERSION,
@@ -99,6 +113,11 @@ impl Frame {
     fn after(mut self, fields: &Fields) -> Self {
         self.done = fields.get("done").and_then(done_text);
         self
+    }
+
+    /// Whether the user decides on users and keys.
+    fn is_admin(&self) -> bool {
+        self.role.has(Right::Administer)
     }
 
     /// The mark of the current section in the navigation.
@@ -126,6 +145,10 @@ fn done_text(code: &str) -> Option<&'static str> {
         "settings-same" => "Nothing was changed: every value was the same.",
         "setting-reset" => "The setting comes from environment, file or default again.",
         "setting-reverted" => "The setting is what it was before that change.",
+        "user-changed" => "The user was changed; the user's sessions ended.",
+        "user-removed" => "The user was removed.",
+        "key-promoted" => "The NEXT value is the key now; the old value works no more.",
+        "key-revoked" => "The key was revoked.",
         "password-changed" => "The password was changed. Log in with the new one.",
         "logged-out" => "You are logged out.",
         _ => return None,

@@ -121,7 +121,8 @@ impl KeyRing {
     /// Whether `offered`, sent by `peer`, may be used for what needs `scope`. Uses and refusals are counted.
     pub fn check(&self, offered: &[u8], scope: Scope, peer: IpAddr, now: Timestamp) -> Verdict {
         let hash = hash_of(offered);
-        let Some((entry, slot)) = self.places.get(&hash).and_then(|(index, slot)| Some((self.entries.get(*index)?, slot)))
+        let Some((entry, slot)) =
+            self.places.get(&hash).and_then(|(index, slot)| Some((self.entries.get(*index)?, slot)))
         else {
             return Verdict::Unknown;
         };
@@ -209,7 +210,8 @@ mod tests {
     #[test]
     fn a_key_is_granted_what_it_is_for() {
         let exchanged = RingKey { next: Some(hash_of(b"next")), ..key("rsyslog", "current", "ingest") };
-        let narrow = RingKey { networks: vec!["192.0.2.0/24".parse().expect("a network")], ..key("lab", "lab", "write") };
+        let narrow =
+            RingKey { networks: vec!["192.0.2.0/24".parse().expect("a network")], ..key("lab", "lab", "write") };
         let ended = RingKey { expires_at: Some(NOON), ..key("old", "old", "admin") };
         let ring = KeyRing::new(vec![exchanged, narrow, ended], &KeyRing::default());
         let check = |offered: &str, scope: Scope, from: &str, expected: Verdict| {
