@@ -75,6 +75,10 @@ const NEEDS: &[Needs] = &[
     view("/status"),
     own("/account"),
     own("/logout"),
+    decide("/admin/config"),
+    view("/admin/config/history"),
+    admin("/admin/config/reset"),
+    admin("/admin/config/revert"),
     admin("/users"),
     admin("/users/act"),
     admin("/users/remove"),
@@ -109,8 +113,10 @@ const NEEDS: &[Needs] = &[
     view("/api/v2/metrics"),
     view("/api/v2/status"),
     view("/api/v2/version"),
-    decide("/api/v2/config"),
+    view("/api/v2/config"),
+    view("/api/v2/config/history"),
     decide("/api/v2/config/{key}"),
+    admin("/api/v2/config/{key}/revert"),
     admin("/api/v2/users"),
     admin("/api/v2/users/{name}"),
     admin("/api/v2/users/{name}/password"),
@@ -120,12 +126,21 @@ const NEEDS: &[Needs] = &[
     admin("/api/v2/keys/{name}"),
     admin("/api/v2/keys/{name}/rotate"),
     admin("/api/v2/keys/{name}/promote"),
+    view("/api/v1/config"),
+    view("/api/v1/config/history"),
+    decide("/api/v1/config/{key}"),
 ];
 
 /// What a request needs, if its address is in the table.
 pub(super) fn declared(path: &str, method: &Method) -> Option<Right> {
     let needs = NEEDS.iter().find(|needs| needs.path == path)?;
     Some(if changes_something(method) { needs.change } else { needs.look })
+}
+
+/// The addresses of the table.
+#[cfg(test)]
+pub(super) fn addresses() -> impl Iterator<Item = &'static str> {
+    NEEDS.iter().map(|needs| needs.path)
 }
 
 /// What a request needs. An address that nothing serves needs no more than being someone.

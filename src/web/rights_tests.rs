@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use regex::Regex;
 
-use super::rights::declared;
+use super::rights::{addresses, declared};
 use super::tests::{Reply, Site};
 use crate::access::{Right, Role, Scopes};
 use crate::admin::{Actor, KeyInput};
@@ -19,14 +19,21 @@ struct Route {
     method: Method,
 }
 
-/// The routes that the files of `folder` add, with what stands before their paths.
-fn routes(folder: &str, prefix: &str) -> Vec<Route> {
+/// The routes of the API, in every version.
+fn api_routes() -> Vec<Route> {
+    routes("src/web/api", |file| if file == "v1.rs" { "/api/v1" } else { "/api/v2" })
+}
+
+/// The routes that the files of `folder` add; `prefix` says what stands before the paths of a file.
+fn routes(folder: &str, prefix: fn(&str) -> &'static str) -> Vec<Route> {
     let route = Regex::new(r#"\.route\(\s*"(/[^"]*)",\s*((?:[^()]|\([^()]*\))*)\)"#).expect("a pattern");
     let method = Regex::new(r"\b(get|post|put|patch|delete)\(").expect("a pattern");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("the sources are there") {
-        let text = fs::read_to_string(entry.expect("an entry").path()).expect("a source");
+        let entry = entry.expect("an entry");
+        let prefix = prefix(&entry.file_name().to_string_lossy());
+        let text = fs::read_to_string(entry.path()).expect("a source");
         for one in route.captures_iter(&text) {
             for name in method.captures_iter(&one[2]) {
                 let method = Method::from_bytes(name[1].to_uppercase().as_bytes()).expect("a method");
@@ -90,10 +97,12 @@ async fn every_route_asks_for_the_right_that_is_declared_for_it() {
         }
     }
     let open = ["/login", "/setup"];
-    let mut all = routes("src/web/pages", "");
+    let mut all = routes("src/web/pages", |_| "");
     all.retain(|route| !open.contains(&route.path.as_str()));
-    all.extend(routes("src/web/api", "/api/v2"));
+    all.extend(api_routes());
     assert!(all.len() > 70, "the routes were not found: {}", all.len());
+    let gone: Vec<&str> = addresses().filter(|path| all.iter().all(|route| route.path != *path)).collect();
+    assert!(gone.is_empty(), "rights are declared for addresses that nothing serves: {gone:?}");
     for route in &all {
         let what = format!("{} {}", route.method, route.path);
         let nobody = site.send(route.request().body(Body::empty()).expect("a request")).await;
@@ -128,7 +137,7 @@ async fn every_route_of_the_api_asks_keys_for_their_scope() {
         let made = site.test.admin.create_api_key(input, &actor, None).await.expect("made");
         keys.push((scopes, made.value.reveal().to_owned()));
     }
-    for route in routes("src/web/api", "/api/v2") {
+    for route in api_routes() {
         for (scopes, value) in &keys {
             let needed = route.right().scope();
             let request = route.request().header("x-api-key", value).body(Body::empty());
