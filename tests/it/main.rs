@@ -26,7 +26,10 @@ mod real_clients;
 mod reload;
 mod remediation;
 mod routing;
+mod secrets;
 mod stop_and_ports;
 mod store_contract;
 mod target_formats;
 mod unhandled;
+#[cfg(feature = "vault")]
+mod vault;

@@ -31,6 +31,8 @@ pub enum Mode {
     Answer(u16, &'static str),
     /// Takes it if it comes with this bearer token, and answers 401 if not.
     Wants(&'static str),
+    /// The same with any of these tokens.
+    WantsAny(Vec<String>),
     /// Accepts no connection: nobody listens.
     Down,
 }
@@ -115,6 +117,12 @@ impl Faulty {
         *self.state.mode.lock().expect("no panic") = Mode::Wants(token);
     }
 
+    /// Wants one of these tokens from now on.
+    pub fn want_any(&self, tokens: &[&str]) {
+        let tokens = tokens.iter().map(|token| (*token).to_owned()).collect();
+        *self.state.mode.lock().expect("no panic") = Mode::WantsAny(tokens);
+    }
+
     /// Is well from now on.
     pub fn become_well(&self) {
         let was_down = std::mem::replace(&mut *self.state.mode.lock().expect("no panic"), Mode::Well) == Mode::Down;
@@ -192,7 +200,8 @@ fn serve(stream: &TcpStream, state: &State) {
             }
             Mode::Answer(status, headers) => answer(stream, status, headers),
             Mode::Wants(wanted) if token == wanted => take(stream, state, &body),
-            Mode::Wants(_) => answer(stream, 401, ""),
+            Mode::WantsAny(wanted) if wanted.contains(&token) => take(stream, state, &body),
+            Mode::Wants(_) | Mode::WantsAny(_) => answer(stream, 401, ""),
             Mode::Down => return,
         }
     }
