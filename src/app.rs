@@ -128,6 +128,7 @@ impl App {
         let forwarders = start_forwarders(&parts, &wired, &targets, &stop_stages)?;
         stages.extend(forwarders);
         stages.extend(healers);
+        stages.push(tokio::spawn(admin.clone().watch_trail(stop_stages.clone())));
 
         let certificates = open_certificates(&config, &clock, certificate_board).await?;
         stages.push(certificates.watch(stop_stages.clone()));

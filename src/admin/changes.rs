@@ -12,16 +12,16 @@ const MAX_PAGED_ROWS: usize = 10_000;
 /// A page of the change log.
 #[derive(Debug, Clone, Default)]
 pub struct ChangePage {
-    /// Newest first.
+    /// In the order that was asked for.
     pub rows: Vec<ChangeRow>,
     /// Lines there are in all, for the same filters.
     pub total: u64,
-    /// Where to go on, as the next query's `before`.
+    /// Where to go on, as the next query's `before`, or `after` if the oldest come first.
     pub next: Option<i64>,
 }
 
 impl Admin {
-    /// Lines newest first, from `query.before` on.
+    /// Lines from `query.before` or `query.after` on.
     pub async fn changes(&self, query: &ChangeQuery) -> Result<ChangePage, AdminError> {
         let mut query = query.clone();
         let limit = query.limit.clamp(1, MAX_CHANGE_ROWS);
@@ -38,7 +38,9 @@ impl Admin {
         if skip + limit > MAX_PAGED_ROWS {
             return Err(AdminError::invalid(
                 "page",
-                format!("pages end after {MAX_PAGED_ROWS} lines; narrow by table_name and record_id"),
+                format!(
+                    "pages end after {MAX_PAGED_ROWS} lines; narrow by table_name, record_id, user, from or to, or go on by cursor"
+                ),
             ));
         }
         let mut query = query.clone();
@@ -51,7 +53,11 @@ impl Admin {
                 return Ok(ChangePage { rows: Vec::new(), total, next: None });
             };
             skipped += rows.len();
-            query.before = Some(last.id);
+            if query.ascending {
+                query.after = Some(last.id);
+            } else {
+                query.before = Some(last.id);
+            }
         }
         query.limit = limit;
         self.changes(&query).await

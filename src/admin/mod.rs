@@ -26,6 +26,7 @@ mod targets;
 #[cfg(test)]
 pub(crate) mod testing;
 mod throttle;
+mod trail;
 mod users;
 
 use std::path::PathBuf;
@@ -54,6 +55,7 @@ pub use settings::{Settings, ignored_json, setting_json, setting_text};
 pub use setup::issue_setup_token;
 pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
 pub use targets::{Abandoned, TargetLine, Targets};
+pub use trail::{ExportedHead, head_in, sign_head, verify_in};
 pub use users::{OpenSession, TemporaryPassword, UserInfo};
 
 pub use crate::config::{Changed, Ignored, Origin, Setting};
@@ -123,6 +125,7 @@ pub struct Admin {
     compiled: Arc<Mutex<Option<Arc<rules::Compiled>>>>,
     secrets: Arc<secrets::Desk>,
     key_refresh: Arc<tokio::sync::Mutex<()>>,
+    trail: Arc<Mutex<Option<Arc<TrailReport>>>>,
 }
 
 impl Admin {
@@ -135,6 +138,7 @@ impl Admin {
             compiled: Arc::default(),
             secrets: Arc::default(),
             key_refresh: Arc::default(),
+            trail: Arc::default(),
         }
     }
 }

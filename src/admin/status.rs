@@ -93,6 +93,7 @@ impl Admin {
         warnings.extend(rules.problems);
         let now = self.parts.clock.now();
         warnings.extend(self.certificates().iter().filter_map(|certificate| certificate.hint(now)));
+        warnings.extend(self.trail_warning().map(|why| format!("the change log is not as it was written: {why}")));
         let audit_rows = stores.audit.approximate_rows().await.map_err(AdminError::from);
         Overview {
             rates: self.rates(),

@@ -3,6 +3,7 @@
 //! Each command is a file of its own with its arguments and a `run`; this one only lists them.
 
 pub mod api;
+pub mod audit;
 pub mod bench;
 pub mod config;
 pub mod demo;
@@ -48,6 +49,8 @@ enum Command {
     Dlq(dlq::DlqArgs),
     /// Show, set and exchange the keys of callers and receivers.
     Secrets(secrets::SecretsArgs),
+    /// Verify the change log, export its head, list changes.
+    Audit(audit::AuditArgs),
     /// Make a one-time link for setting the password of `admin`, when nobody knows it.
     SetupLink(setup_link::SetupLinkArgs),
     /// Print the configuration reference (docs/CONFIG.md).
@@ -98,6 +101,7 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Config(args) => config::run(args).await,
             Command::Dlq(args) => dlq::run(args).await,
             Command::Secrets(args) => secrets::run(args).await,
+            Command::Audit(args) => audit::run(args).await,
             Command::SetupLink(args) => setup_link::run(args).await,
             Command::ConfigReference | Command::MetricsReference | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }

@@ -122,8 +122,22 @@ pub struct ChangeQuery {
     pub table_name: Option<String>,
     /// The row.
     pub record_id: Option<String>,
+    /// Who.
+    pub user: Option<String>,
+    /// What was done.
+    pub operation: Option<Operation>,
+    /// Not before this.
+    pub from: Option<Timestamp>,
+    /// Before this.
+    pub to: Option<Timestamp>,
+    /// With this request.
+    pub correlation_id: Option<String>,
+    /// Oldest first instead of newest first.
+    pub ascending: bool,
     /// Only lines with a smaller number: where the last page ended.
     pub before: Option<i64>,
+    /// Only lines with a greater number: where the last page ended, when the oldest come first.
+    pub after: Option<i64>,
     /// Lines wanted, at most 1,000.
     pub limit: usize,
 }
@@ -145,13 +159,13 @@ pub struct Action {
 /// transactions.
 #[async_trait]
 pub trait ChangeLog: Send + Sync {
-    /// Lines newest first.
+    /// Lines newest first, or oldest first if asked for.
     async fn changes(&self, query: &ChangeQuery) -> StoreResult<Vec<ChangeRow>>;
 
     /// Writes the line of an action; it is durable when this returns.
     async fn note_action(&self, action: Action, change: &Change) -> StoreResult<()>;
 
-    /// How many lines `query` would find without its `before` and `limit`.
+    /// How many lines `query` would find without its `before`, `after` and `limit`.
     async fn count_changes(&self, query: &ChangeQuery) -> StoreResult<u64>;
 
     /// Compares every line with the hash chain, its seal and its anchor, and with heads that were taken earlier. Reads

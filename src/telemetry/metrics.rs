@@ -103,6 +103,7 @@ metrics_table! {
     API_KEY_REFUSED = "mutt_api_key_refusals_total", Counter, "reason", "Requests with a known API key that were refused: expired, network (from elsewhere), scope (for something else).";
     TLS_HANDSHAKES = "mutt_tls_handshakes_total", Counter, "listener,result", "TLS handshakes of a listener, by how they ended: ok, failed, timeout, left (the peer went away), gave_way (too many at once), no_certificate.";
     TLS_RELOADS = "mutt_tls_reloads_total", Counter, "listener,result", "Certificates read, by whether they could be used (ok) or the old one stays (failed).";
+    AUDIT_CHAIN = "mutt_audit_chain_ok", Gauge, "", "1 if the change log was as it was written when it was last verified, at the start or once a day, 0 if it was tampered with.";
     TLS_EXPIRY = "mutt_tls_certificate_expiry_seconds", Gauge, "listener", "Seconds until the certificate of a listener expires; negative when it has.";
 }
 

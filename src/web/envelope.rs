@@ -54,9 +54,8 @@ pub(super) async fn wrap(State(web): State<Web>, mut request: Request, next: Nex
     let reader = reader_of(request.uri().path());
     request.extensions_mut().insert(correlation.clone());
     let over_tls = request.extensions().get::<OverTls>().is_some();
-    let is_api = request.uri().path().starts_with("/api/");
-    let served = served_versions(request.uri().path());
-    let response = if !is_api || api_version::is_served(request.headers(), served) {
+    let (path, headers) = (request.uri().path(), request.headers());
+    let response = if !path.starts_with("/api/") || api_version::is_served(headers, served_versions(path)) {
         next.run(request).await
     } else {
         Fault::bad_request("unsupported API version; leave Accept-Version out or send v2").into_response()

@@ -8,6 +8,7 @@ mod support;
 
 mod bad_input;
 mod bench;
+mod change_trail;
 mod dead_letters;
 mod delivery_faults;
 mod disk_full;

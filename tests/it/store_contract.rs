@@ -387,13 +387,31 @@ async fn hosts_and_teams_are_kept_by_their_key_and_the_log_pages() {
         (stores.inventory.dev_hosts().await.unwrap(), stores.inventory.device_teams().await.unwrap()),
         (vec![], vec![])
     );
-    let query =
-        ChangeQuery { table_name: Some("device_teams".into()), record_id: Some("r1".into()), limit: 2, before: None };
+    let query = ChangeQuery {
+        table_name: Some("device_teams".into()),
+        record_id: Some("r1".into()),
+        limit: 2,
+        ..ChangeQuery::default()
+    };
     assert_eq!(stores.changes.count_changes(&query).await.unwrap(), 3);
     let first = stores.changes.changes(&query).await.unwrap();
-    let rest = stores.changes.changes(&ChangeQuery { before: Some(first[1].id), ..query }).await.unwrap();
+    let rest = stores.changes.changes(&ChangeQuery { before: Some(first[1].id), ..query.clone() }).await.unwrap();
     let told: Vec<Operation> = first.iter().chain(&rest).map(|line| line.operation).collect();
     assert_eq!(told, [Operation::Delete, Operation::Update, Operation::Create]);
+    let count = async |query: ChangeQuery| stores.changes.count_changes(&query).await.unwrap();
+    let at = first[0].changed_at;
+    let later = at.plus(std::time::Duration::from_secs(1));
+    assert_eq!(count(ChangeQuery { user: Some("anna".into()), ..query.clone() }).await, 3);
+    assert_eq!(count(ChangeQuery { user: Some("bob".into()), ..query.clone() }).await, 0);
+    assert_eq!(count(ChangeQuery { operation: Some(Operation::Update), ..query.clone() }).await, 1);
+    assert_eq!(count(ChangeQuery { correlation_id: Some("request-1".into()), ..query.clone() }).await, 3);
+    assert_eq!(count(ChangeQuery { from: Some(later), ..query.clone() }).await, 0);
+    assert_eq!(count(ChangeQuery { to: Some(later), ..query.clone() }).await, 3);
+    let oldest = stores.changes.changes(&ChangeQuery { ascending: true, ..query.clone() }).await.unwrap();
+    assert_eq!(oldest[0].operation, Operation::Create);
+    let next = ChangeQuery { ascending: true, after: Some(oldest[1].id), ..query };
+    assert_eq!(stores.changes.changes(&next).await.unwrap()[0].operation, Operation::Delete);
+    assert!(stores.changes.verify_trail(&[]).await.unwrap().is_whole());
 }
 
 #[tokio::test]

@@ -22,10 +22,15 @@ impl ChangeLog for ConfigDb {
                 condition.push_str(" AND id < ?");
                 values.push(Box::new(before));
             }
+            if let Some(after) = query.after {
+                condition.push_str(" AND id > ?");
+                values.push(Box::new(after));
+            }
+            let order = if query.ascending { "ASC" } else { "DESC" };
             let limit = query.limit.clamp(1, MAX_LINES);
             let sql = format!(
                 "SELECT id, changed_at, changed_by, operation, table_name, record_id, old_values, new_values, reason, \
-                 correlation_id, changed_via, changed_from, row_hash FROM config_audit_log WHERE {condition} ORDER BY id DESC LIMIT {limit}"
+                 correlation_id, changed_via, changed_from, row_hash FROM config_audit_log WHERE {condition} ORDER BY id {order} LIMIT {limit}"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(rusqlite::params_from_iter(values), read_change)?;
@@ -74,12 +79,23 @@ impl ChangeLog for ConfigDb {
 fn restriction(query: &ChangeQuery) -> (String, Vec<Box<dyn ToSql>>) {
     let mut condition = String::from("1");
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-    for (column, value) in [("table_name", &query.table_name), ("record_id", &query.record_id)] {
+    let operation = query.operation.map(|operation| operation.name().to_owned());
+    for (column, value) in [
+        ("table_name", &query.table_name),
+        ("record_id", &query.record_id),
+        ("changed_by", &query.user),
+        ("operation", &operation),
+        ("correlation_id", &query.correlation_id),
+    ] {
         if let Some(value) = value {
-            condition.push_str(" AND ");
-            condition.push_str(column);
-            condition.push_str(" = ?");
+            condition.push_str(&format!(" AND {column} = ?"));
             values.push(Box::new(value.clone()));
+        }
+    }
+    for (column, moment) in [("changed_at >= ?", query.from), ("changed_at < ?", query.to)] {
+        if let Some(moment) = moment {
+            condition.push_str(&format!(" AND {column}"));
+            values.push(Box::new(moment.as_micros()));
         }
     }
     (condition, values)

@@ -13,6 +13,7 @@ mod targets;
 mod users;
 pub(super) mod v1;
 
+pub(super) use changes::query as change_query;
 pub(super) use dead_letters::{filter as letter_filter, queue as letter_queue};
 pub(super) use events::{event_id, query};
 pub(super) use status::hour_label;
@@ -52,6 +53,10 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/secrets/{name}/rotate", post(secrets::rotate))
         .route("/secrets/{name}/promote", post(secrets::promote))
         .route("/secrets/{name}/cancel", post(secrets::cancel))
+        .route("/audit/config", get(changes::config_audit))
+        .route("/config-audit/chain", get(changes::chain))
+        .route("/config-audit/chain/verify", post(changes::verify))
+        .route("/config-audit/chain/accept", post(changes::accept))
         .route("/targets", get(targets::list))
         .route("/targets/{name}", get(targets::show))
         .route("/targets/{name}/test", post(targets::test))

@@ -1,4 +1,4 @@
-//! The paths of version 1 that MUTT 2.x had for settings, with their plain shapes; every answer says that they are
+//! The paths of version 1 that MUTT 2.x had for settings and the change log, with their plain shapes; every answer says that they are
 //! deprecated and names what follows them.
 
 use axum::extract::{Request, State};
@@ -14,7 +14,7 @@ use super::super::fault::{Answer, unknown_path, wrong_method};
 use super::super::input::{Fields, JsonBody, Segment};
 use super::super::{Web, auth};
 use super::Paging;
-use super::changes::change_json;
+use super::changes::{change_json, config_audit_v1};
 use super::settings::value_of;
 use crate::admin::ChangeQuery;
 use crate::net::api_version::mark_deprecated;
@@ -22,6 +22,8 @@ use crate::net::api_version::mark_deprecated;
 /// The routes, behind the guard.
 pub(in super::super) fn router(web: Web) -> Router<Web> {
     Router::new()
+        .route("/config-audit", get(config_audit_v1))
+        .route("/audit/config", get(config_audit_v1))
         .route("/config", get(config))
         .route("/config/history", get(history))
         .route("/config/{key}", put(set))

@@ -30,6 +30,7 @@ use super::assets::Assets;
 use super::auth::{SignedIn, page_guard};
 use super::fault::{Answer, Fault};
 use super::input::Fields;
+use super::text::visible;
 use super::{Web, fault};
 use crate::access::{Right, Role};
 use crate::admin::{AdminError, VERSION};
@@ -58,6 +59,7 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/admin/config/revert", post(settings::revert))
         .route("/admin/secrets", get(secrets::list))
         .route("/admin/secrets/act", get(secrets::confirm).post(secrets::act))
+        .route("/changes/verify", post(changes::verify))
         .route("/targets", get(targets::list))
         .route("/targets/test", post(targets::test))
         .route("/targets/reset", post(targets::reset))
@@ -93,6 +95,8 @@ struct Frame {
     csrf: String,
     done: Option<&'static str>,
     version: &'static str,
+    /// What is wrong with the change log, on every page until somebody has dealt with it.
+    trail: Option<String>,
 }
 
 impl Frame {
@@ -106,6 +110,7 @@ impl Frame {
             csrf: by.session.csrf_token.clone(),
             done: None,
             version: VERSION,
+            trail: web.admin.trail_warning().map(|why| visible(&why)),
         }
     }
 
@@ -149,6 +154,7 @@ fn done_text(code: &str) -> Option<&'static str> {
         "user-removed" => "The user was removed.",
         "key-promoted" => "The NEXT value is the key now; the old value works no more.",
         "key-revoked" => "The key was revoked.",
+        "trail-verified" => "The change log was read again; see below.",
         "password-changed" => "The password was changed. Log in with the new one.",
         "logged-out" => "You are logged out.",
         _ => return None,

@@ -226,8 +226,8 @@ pub(super) async fn history(State(web): State<Web>, by: SignedIn, Segment(id): S
     let query = ChangeQuery {
         table_name: Some("alert_rules".into()),
         record_id: Some(id.to_string()),
-        before: None,
         limit: MAX_CHANGE_ROWS,
+        ..ChangeQuery::default()
     };
     let found = web.admin.changes(&query).await?;
     let exists = web.admin.rule(id).await.is_ok();

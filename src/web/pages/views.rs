@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::text::{count, moment, short_moment, shortened, url_encode, visible};
+use super::super::text::{count, moment, short_moment, shortened, url_encode, visible, visible_lines};
 use crate::admin::ChangeRow;
 use crate::model::{EventId, Judged, Protocol, Rule, RuleId, Severity};
 
@@ -141,8 +141,15 @@ pub(super) struct ChangeView {
     pub record: String,
     pub reason: Option<String>,
     pub correlation: String,
+    pub correlation_query: String,
+    /// What differs.
     pub values: Vec<ValueChange>,
-    pub history: Option<String>,
+    /// What does not, as it was and is.
+    pub unchanged: Vec<(String, String)>,
+    pub history: String,
+    pub id: i64,
+    pub via: Option<String>,
+    pub from: Option<String>,
 }
 
 impl ChangeView {
@@ -156,15 +163,32 @@ impl ChangeView {
             record: visible(&row.record_id),
             reason: row.reason.as_deref().map(visible),
             correlation: visible(&row.correlation_id),
+            correlation_query: url_encode(&row.correlation_id),
             values: value_changes(row.old_values.as_ref(), row.new_values.as_ref()),
+            unchanged: unchanged(row.old_values.as_ref(), row.new_values.as_ref()),
             history: match row.table_name.as_str() {
-                "alert_rules" => Some(format!("/rules/{}/history", url_encode(&row.record_id))),
-                "dynamic_config" => Some(format!("/admin/config/history?key={}", url_encode(&row.record_id))),
-                _ => None,
+                "alert_rules" => format!("/rules/{}/history", url_encode(&row.record_id)),
+                "dynamic_config" => format!("/admin/config/history?key={}", url_encode(&row.record_id)),
+                table => history_of(table, &row.record_id),
             },
+            id: row.id,
+            via: row.changed_via.as_deref().map(visible),
+            from: row.changed_from.as_deref().map(visible),
             table,
         }
     }
+}
+
+/// Where everything that was done to one object is shown.
+pub(super) fn history_of(table: &str, record: &str) -> String {
+    format!("/changes?table_name={}&record_id={}", url_encode(table), url_encode(record))
+}
+
+/// Members that both rows have with the same value.
+fn unchanged(old: Option<&Value>, new: Option<&Value>) -> Vec<(String, String)> {
+    let (Some(Value::Object(old)), Some(Value::Object(new))) = (old, new) else { return Vec::new() };
+    let same = old.iter().filter(|(name, value)| new.get(*name) == Some(value));
+    same.map(|(name, value)| (visible(name), value_text(Some(value)).unwrap_or_else(|| "-".to_owned()))).collect()
 }
 
 /// What differs between two rows; everything when there is only one of them.
@@ -183,7 +207,7 @@ fn value_changes(old: Option<&Value>, new: Option<&Value>) -> Vec<ValueChange> {
 fn value_text(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::Null => None,
-        Value::String(text) => Some(visible(text)),
+        Value::String(text) => Some(visible_lines(text)),
         other => Some(visible(&other.to_string())),
     }
 }
