@@ -6,6 +6,7 @@
 //! cannot bind is told on the board and in the log and tried again; the others go on.
 
 mod force;
+mod levels;
 mod listeners;
 mod remediation;
 mod secrets;
@@ -101,6 +102,7 @@ impl App {
             node: node_name(),
         };
         let (remedy, healers) = remediation::start(remediation, &stop_stages)?;
+        let (slo, counting) = levels::start(&queues, &stores, &lives, &clock, node_name(), &stop_stages).await?;
         let keeper = Keeper::new(config.clone(), Arc::clone(&stores.settings));
         let (key_sender, keys) = live(KeyRing::default());
         let admin = Admin::new(AdminParts {
@@ -110,6 +112,7 @@ impl App {
             targets: targets.clone(),
             certificates: certificate_board.clone(),
             remedy,
+            slo,
             rates: rates.clone(),
             clock: clock.clone(),
             secrets: lives.admin_secrets.clone(),
@@ -129,6 +132,7 @@ impl App {
         stages.extend(forwarders);
         stages.extend(healers);
         stages.push(tokio::spawn(admin.clone().watch_trail(stop_stages.clone())));
+        stages.push(counting);
 
         let certificates = open_certificates(&config, &clock, certificate_board).await?;
         stages.push(certificates.watch(stop_stages.clone()));
@@ -334,10 +338,11 @@ fn start_forwarders(
     Ok(tasks)
 }
 
-/// This machine's host name; empty if it has none.
+/// This machine's host name; the program's if it has none.
 fn node_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
+    let name = name.trim();
+    if name.is_empty() { "muttd".to_owned() } else { name.to_owned() }
 }
 
 fn random_seed() -> anyhow::Result<u64> {

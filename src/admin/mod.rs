@@ -65,6 +65,7 @@ pub use crate::store::{
     ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun, Tampering, TrailFault, TrailHead,
     TrailReport, Via,
 };
+pub use crate::upkeep::slo::{LevelReport, State as LevelState, WindowReport};
 
 use crate::access::KeyRing;
 use crate::clock::Clock;
@@ -75,6 +76,7 @@ use crate::remedy::Remedy;
 use crate::secret::SecretPair;
 use crate::store::Stores;
 use crate::telemetry::{CertificateBoard, ListenerBoard, Rates, TargetBoard};
+use crate::upkeep::slo::Slo;
 
 /// The keys that open the API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,6 +100,8 @@ pub struct AdminParts {
     pub certificates: CertificateBoard,
     /// How dead letters come back.
     pub remedy: Remedy,
+    /// The service levels.
+    pub slo: Slo,
     /// Events per second.
     pub rates: Rates,
     /// The time.

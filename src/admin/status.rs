@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::disk::{self, DataUsage, DiskSpace};
-use super::{Admin, AdminError};
+use super::{Admin, AdminError, LevelReport};
 use crate::clock::Clock;
 use crate::model::{Judged, Timestamp};
 use crate::queue::{Depth, Fault};
@@ -83,6 +83,11 @@ pub struct Readiness {
 }
 
 impl Admin {
+    /// The service levels, judged now.
+    pub fn service_levels(&self) -> Vec<LevelReport> {
+        self.parts.slo.report()
+    }
+
     /// Everything the overview shows. What cannot be read is told in `warnings`; the rest is shown.
     pub async fn overview(&self) -> Overview {
         let stores = &self.parts.stores;

@@ -23,6 +23,7 @@ use crate::remedy::{self, Remedy, RemedyParts};
 use crate::secret::SecretPair;
 use crate::store::{RecentSettings, Stores};
 use crate::telemetry::{CertificateBoard, ListenerBoard, ListenerState, Rates, TargetBoard};
+use crate::upkeep::slo::{Settings, Slo, SloParts};
 
 /// 2026-03-01T12:00:00Z.
 pub(crate) const NOON: Timestamp = Timestamp::from_millis(1_772_366_400_000);
@@ -59,6 +60,7 @@ impl TestAdmin {
             targets: TargetBoard::default(),
             certificates: CertificateBoard::default(),
             remedy: remedy(&queues, &clock),
+            slo: slo(&stores, &clock).await,
             rates: Rates::new(clock.clone()),
             clock: clock.clone(),
             secrets: Live::constant(AdminSecrets {
@@ -72,6 +74,20 @@ impl TestAdmin {
         });
         Self { admin, stores, queues, clock, _dir: dir }
     }
+}
+
+/// Service levels of which nothing was counted.
+async fn slo(stores: &Stores, clock: &Clock) -> Slo {
+    let parts = SloParts {
+        levels: Arc::clone(&stores.levels),
+        settings: Live::constant(Settings::for_team(Team::new("NETO").expect("a valid name"))),
+        read: Arc::new(String::new),
+        tell: Arc::new(|_| Box::pin(async { Ok(()) })),
+        node: "muttd".to_owned(),
+        ids: EventIds::new(9),
+        clock: clock.clone(),
+    };
+    Slo::start(parts, CancellationToken::new()).await.expect("starts").0
 }
 
 /// A remediation that runs on request only.

@@ -17,7 +17,7 @@ use crate::live::{Live, LiveSender, live};
 use crate::model::TargetName;
 use crate::net::tls::Certificates;
 use crate::telemetry::logs::LogControl;
-use crate::{alerter, ingest, remedy, store};
+use crate::{alerter, ingest, remedy, store, upkeep};
 
 /// What can rewire a target later, and the configuration it has now.
 pub(super) type Wired = BTreeMap<TargetName, (TargetConfig, LiveSender<Wiring>)>;
@@ -29,6 +29,7 @@ pub(super) struct Senders {
     admin_secrets: LiveSender<AdminSecrets>,
     alerter: LiveSender<alerter::Settings>,
     remedy: LiveSender<remedy::Settings>,
+    slo: LiveSender<upkeep::slo::Settings>,
     recent: LiveSender<store::RecentSettings>,
 }
 
@@ -39,6 +40,7 @@ pub(super) struct Lives {
     pub(super) admin_secrets: Live<AdminSecrets>,
     pub(super) alerter: Live<alerter::Settings>,
     pub(super) remedy: Live<remedy::Settings>,
+    pub(super) slo: Live<upkeep::slo::Settings>,
     pub(super) recent: Live<store::RecentSettings>,
 }
 
@@ -49,6 +51,7 @@ pub(super) fn lives(config: &Config) -> (Senders, Lives) {
     let (admin_sender, admin_secrets) = live(AdminSecrets { admin_api_key: config.admin_api_key.clone() });
     let (alerter_sender, alerter) = live(config.alerter.clone());
     let (remedy_sender, remedy) = live(config.remedy.clone());
+    let (slo_sender, slo) = live(config.slo.clone());
     let (recent_sender, recent) = live(config.recent);
     let senders = Senders {
         ingest: ingest_sender,
@@ -56,9 +59,10 @@ pub(super) fn lives(config: &Config) -> (Senders, Lives) {
         admin_secrets: admin_sender,
         alerter: alerter_sender,
         remedy: remedy_sender,
+        slo: slo_sender,
         recent: recent_sender,
     };
-    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, remedy, recent })
+    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, remedy, slo, recent })
 }
 
 /// Everything that goes by the configuration.
@@ -100,6 +104,7 @@ impl Force {
         replace(&senders.admin_secrets, &AdminSecrets { admin_api_key: config.admin_api_key.clone() });
         replace(&senders.alerter, &config.alerter);
         replace(&senders.remedy, &config.remedy);
+        replace(&senders.slo, &config.slo);
         replace(&senders.recent, &config.recent);
         if let Some(logs) = &self.logs
             && let Err(error) = logs.set_filter(&config.log_filter)

@@ -54,7 +54,7 @@ pub(super) fn start(parts: Parts<'_>, stop: &CancellationToken) -> anyhow::Resul
         health: healths,
         settings: parts.lives.remedy.clone(),
         report: reporter(parts.queues, parts.stores, parts.lives),
-        node: if parts.node.is_empty() { "muttd".to_owned() } else { parts.node },
+        node: parts.node,
         ids: EventIds::new(random_seed()?),
         clock: parts.clock.clone(),
     };
@@ -68,7 +68,7 @@ async fn ask(wiring: Arc<Wiring>) -> Result<(), String> {
 }
 
 /// The way of a meta-alert: into the audit and the recent store, then to the default targets.
-fn reporter(queues: &Queues, stores: &Stores, lives: &Lives) -> Reporter {
+pub(super) fn reporter(queues: &Queues, stores: &Stores, lives: &Lives) -> Reporter {
     let (outboxes, settings) = (queues.outboxes.clone(), lives.alerter.clone());
     let (audit, recent) = (Arc::clone(&stores.audit), Arc::clone(&stores.recent));
     Arc::new(move |alert: Alert| {

@@ -14,6 +14,7 @@ pub mod secrets;
 pub mod send;
 pub mod serve;
 pub mod setup_link;
+pub mod slo;
 pub mod targets;
 
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Command {
     Secrets(secrets::SecretsArgs),
     /// Verify the change log, export its head, list changes.
     Audit(audit::AuditArgs),
+    /// Show the service levels of a running appliance.
+    Slo(slo::SloArgs),
     /// Make a one-time link for setting the password of `admin`, when nobody knows it.
     SetupLink(setup_link::SetupLinkArgs),
     /// Print the configuration reference (docs/CONFIG.md).
@@ -102,6 +105,7 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Dlq(args) => dlq::run(args).await,
             Command::Secrets(args) => secrets::run(args).await,
             Command::Audit(args) => audit::run(args).await,
+            Command::Slo(args) => slo::run(args).await,
             Command::SetupLink(args) => setup_link::run(args).await,
             Command::ConfigReference | Command::MetricsReference | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }

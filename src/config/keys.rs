@@ -31,6 +31,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// `true` or `false`.
     Truth,
+    /// A share in per cent, above 0 and below 100.
+    Percent,
     /// The name of a team.
     Team,
     /// A level or a filter for the log.
@@ -48,6 +50,7 @@ impl Kind {
             Self::Address => "address",
             Self::Choice(words) => return Cow::Owned(words.join(", ")),
             Self::Truth => "true, false",
+            Self::Percent => "above 0, below 100 (per cent)",
             Self::Team => "name of a team",
             Self::LogFilter => "level or filter",
         })
@@ -63,6 +66,7 @@ impl Kind {
             Self::Address => "address",
             Self::Choice(_) => "choice",
             Self::Truth => "boolean",
+            Self::Percent => "percent",
             Self::Team => "team",
             Self::LogFilter => "log_filter",
         }
@@ -151,6 +155,9 @@ const fn integer(min: i64, max: i64) -> Kind {
 
 /// Whether clients show certificates.
 const CLIENT_CERTIFICATES: &[&str] = &["off", "optional", "required"];
+
+/// Times that can count as slow: bounds of the histograms, in seconds.
+const SLOW: &[&str] = &["0.05", "0.1", "0.25", "0.5", "1", "2", "5", "10"];
 
 /// A terabyte: no size setting needs more.
 const TERABYTE: i64 = 1 << 40;
@@ -245,6 +252,14 @@ pub const KEYS: &[Key] = &[
     key("dynamic", "health_probe_ttl", "MUTTD_DYNAMIC_HEALTH_PROBE_TTL", integer(1, 3_600), "60", "Seconds for which a target's answer to a health probe counts; then it is asked again.").unit("seconds").read_by("remedy"),
     key("dynamic", "recent_max_bytes", "MUTTD_DYNAMIC_RECENT_MAX_BYTES", integer(1 << 20, TERABYTE), "2147483648", "Bytes the store of recent events may take on disk.").unit("bytes").read_by("store"),
     key("dynamic", "recent_max_days", "MUTTD_DYNAMIC_RECENT_MAX_DAYS", integer(1, 3_650), "7", "Days the store of recent events goes back, at most.").unit("days").read_by("store"),
+    key("dynamic", "slo_ingest_availability_target", "MUTTD_DYNAMIC_SLO_INGEST_AVAILABILITY_TARGET", Kind::Percent, "99.9", "Service level: per cent of received events that are stored.").read_by("upkeep"),
+    key("dynamic", "slo_ingest_latency_target", "MUTTD_DYNAMIC_SLO_INGEST_LATENCY_TARGET", Kind::Percent, "99", "Service level: per cent of HTTP ingest requests answered within slo_ingest_latency_seconds.").read_by("upkeep"),
+    key("dynamic", "slo_ingest_latency_seconds", "MUTTD_DYNAMIC_SLO_INGEST_LATENCY_SECONDS", Kind::Choice(SLOW), "0.5", "Seconds after which an HTTP ingest request counts as slow.").read_by("upkeep"),
+    key("dynamic", "slo_forward_success_target", "MUTTD_DYNAMIC_SLO_FORWARD_SUCCESS_TARGET", Kind::Percent, "99.5", "Service level: per cent of deliveries that the target takes.").read_by("upkeep"),
+    key("dynamic", "slo_forward_latency_target", "MUTTD_DYNAMIC_SLO_FORWARD_LATENCY_TARGET", Kind::Percent, "99", "Service level: per cent of deliveries done within slo_forward_latency_seconds.").read_by("upkeep"),
+    key("dynamic", "slo_forward_latency_seconds", "MUTTD_DYNAMIC_SLO_FORWARD_LATENCY_SECONDS", Kind::Choice(SLOW), "2", "Seconds after which a delivery counts as slow.").read_by("upkeep"),
+    key("dynamic", "slo_processing_success_target", "MUTTD_DYNAMIC_SLO_PROCESSING_SUCCESS_TARGET", Kind::Percent, "99.9", "Service level: per cent of events that are judged and do not become dead letters.").read_by("upkeep"),
+    key("dynamic", "slo_rule_reload_success_target", "MUTTD_DYNAMIC_SLO_RULE_RELOAD_SUCCESS_TARGET", Kind::Percent, "99", "Service level: per cent of reloads of rules, hosts and teams that succeed.").read_by("upkeep"),
 ];
 
 /// The key of that name.

@@ -38,7 +38,7 @@ use crate::net::tls::TlsPlan;
 use crate::secret::{Secret, SecretPair};
 use crate::telemetry::logs::LogFormat;
 use crate::vault::{self, SecretId, Vault};
-use crate::{alerter, ingest, queue, remedy, store};
+use crate::{alerter, ingest, queue, remedy, store, upkeep};
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -63,6 +63,8 @@ pub struct Config {
     pub targets: Targets,
     /// How dead letters come back.
     pub remedy: remedy::Settings,
+    /// What the service levels ask for.
+    pub slo: upkeep::slo::Settings,
     /// Bounds of the recent store.
     pub recent: store::RecentSettings,
     /// Options of the queues.
@@ -298,6 +300,7 @@ impl Raw {
             alerter,
             targets,
             remedy: remedy_settings(values)?,
+            slo: slo_settings(values)?,
             recent: store::RecentSettings {
                 max_bytes: values.number("dynamic", "recent_max_bytes"),
                 max_days: narrow(values.number("dynamic", "recent_max_days")),
@@ -389,6 +392,23 @@ fn remedy_settings(values: &Values) -> Result<remedy::Settings, ConfigError> {
     })
 }
 
+fn slo_settings(values: &Values) -> Result<upkeep::slo::Settings, ConfigError> {
+    let target = |name| values.share("dynamic", name);
+    Ok(upkeep::slo::Settings {
+        objectives: [
+            target("slo_ingest_availability_target"),
+            target("slo_ingest_latency_target"),
+            target("slo_forward_success_target"),
+            target("slo_forward_latency_target"),
+            target("slo_processing_success_target"),
+            target("slo_rule_reload_success_target"),
+        ],
+        ingest_latency: values.seconds("dynamic", "slo_ingest_latency_seconds"),
+        forward_latency: values.seconds("dynamic", "slo_forward_latency_seconds"),
+        team: alerter_settings(values)?.unhandled_default_team,
+    })
+}
+
 /// `UTC`, `Z`, `+01:00`, `-0530`; empty for the system's zone.
 fn device_zone(text: &str) -> Result<Option<FixedOffset>, ConfigError> {
     if text.is_empty() {
@@ -470,7 +490,8 @@ mod tests {
         let targets = targets::read(&values, &NamedSecrets::default()).expect("valid");
         assert_eq!(targets.targets[0].settings, crate::forward::Settings::default());
         let team = alerter::Settings::default().unhandled_default_team;
-        assert_eq!(remedy_settings(&values).expect("valid"), remedy::Settings::for_team(team));
+        assert_eq!(remedy_settings(&values).expect("valid"), remedy::Settings::for_team(team.clone()));
+        assert_eq!(slo_settings(&values).expect("valid"), upkeep::slo::Settings::for_team(team));
         let config = Config::load(dir.path(), None).expect("valid");
         assert!(config.fresh_keys.is_some(), "keys were made and are to be shown");
         assert_eq!(config.ingest_secrets.api_keys.len(), 2, "the ingest key and the admin key");

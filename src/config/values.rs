@@ -274,6 +274,16 @@ impl Values {
         matches!(self.get(section, name), Some(Value::Truth(true)))
     }
 
+    /// A share in per cent as a fraction: 0.999 for 99.9.
+    pub fn share(&self, section: &'static str, name: &'static str) -> f64 {
+        self.seconds(section, name) / 100.0
+    }
+
+    /// A number with decimals, such as seconds.
+    pub fn seconds(&self, section: &'static str, name: &'static str) -> f64 {
+        self.text(section, name).parse().unwrap_or(0.0)
+    }
+
     /// An address to listen on; `None` when switched off.
     pub fn address(&self, section: &'static str, name: &'static str) -> Option<SocketAddr> {
         parse_address(&self.text(section, name)).ok().flatten()
@@ -394,6 +404,8 @@ fn from_toml(key: &Key, value: &toml::Value, file: &str) -> Result<Value, Config
         }
         (Kind::List, _) => wrong("a list of texts, such as [\"a\", \"b\"]"),
         (Kind::Truth, toml::Value::Boolean(truth)) => Ok(Value::Truth(*truth)),
+        (Kind::Percent, toml::Value::Float(share)) => from_text(key, &share.to_string(), file),
+        (Kind::Percent, toml::Value::Integer(share)) => from_text(key, &share.to_string(), file),
         (Kind::Address, toml::Value::Integer(port)) => from_text(key, &port.to_string(), file),
         (_, toml::Value::String(text)) => from_text(key, text, file),
         (Kind::Truth, _) => wrong("true or false"),
@@ -433,6 +445,10 @@ fn parse(key: &Key, text: &str) -> Result<Value, String> {
             "true" => Ok(Value::Truth(true)),
             "false" => Ok(Value::Truth(false)),
             _ => Err(format!("is `{shown}`, but must be true or false")),
+        },
+        Kind::Percent => match text.parse::<f64>() {
+            Ok(share) if share > 0.0 && share < 100.0 => Ok(Value::Text(share.to_string())),
+            _ => Err(format!("is `{shown}`, but must be a share in per cent, above 0 and below 100")),
         },
         Kind::Team => {
             let team =

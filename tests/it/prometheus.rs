@@ -6,14 +6,17 @@ use std::fs;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use muttd::telemetry::metrics::{ALL, Kind};
 use regex::Regex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Receiver, Request, Server, Tool, encode, eventually, free_address};
+use crate::support::{
+    ADMIN_KEY, INGEST_KEY, Receiver, Request, Server, Tool, encode, eventually, eventually_within, free_address,
+};
 
 fn packaging() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging")
@@ -126,6 +129,51 @@ fn a_prometheus_with_the_shipped_rules_watches_a_server() {
         (prometheus.query("max(mutt:slo_error_ratio:rate5m)")? == "0").then_some(())
     });
     assert_eq!(prometheus.query("count(ALERTS{alertstate=\"firing\"})"), None, "a healthy server raises no alarm");
+}
+
+#[test]
+fn service_levels_are_those_that_prometheus_computes_and_a_change_of_state_is_an_alert() {
+    let receiver = Receiver::start();
+    let server = Server::builder()
+        .delivering_to(&receiver)
+        .dynamic("ingest_max_rate", "20")
+        .dynamic("ingest_rate_window", "1")
+        .start();
+    let prometheus = Prometheus::start(server.ports.web);
+    let event = json!({"hostname": "rt1", "message": "kestrel", "timestamp": "2026-01-01T00:00:00Z"});
+    let batch = Value::Array(vec![event; 40]);
+    // More than half of what comes is refused, evenly, until the change of state has been told.
+    let alert = eventually_within(Duration::from_secs(150), "the change of state arrives as an alert", || {
+        let end = Instant::now() + Duration::from_millis(500);
+        Request::post(server.ports.ingest, "/api/v2/ingest").key(INGEST_KEY).json(&batch).expect();
+        std::thread::park_timeout(end.saturating_duration_since(Instant::now()));
+        receiver.taken("service level ingest_availability is critical").into_iter().next()
+    });
+    assert!(alert.member("signature").ends_with(":unhandled:service level ingest_availability"), "{alert:?}");
+    let report = server.api_get("/api/v2/slo");
+    let of = |report: &Value, name: &str| -> Value {
+        let levels = report["slos"].as_array().expect("`slos`").iter();
+        levels.clone().find(|level| level["slo"] == name).cloned().expect("the level")
+    };
+    let level = of(&report, "ingest_availability");
+    assert_eq!((&level["state"], &report["status"]), (&json!("critical"), &json!("critical")));
+    let ours = level["windows"][0]["error_ratio"].as_f64().expect("a ratio");
+    let query = "max(mutt:slo_error_ratio:rate5m{slo=\"ingest_availability\"})";
+    let theirs: f64 = prometheus.query(query).and_then(|ratio| ratio.parse().ok()).expect("Prometheus has a ratio");
+    // Prometheus scrapes each second, the appliance reads every ten: the ends differ by a few batches.
+    assert!((ours - theirs).abs() < 0.05, "the appliance says {ours}, Prometheus {theirs}");
+    assert!(ours > 0.2, "much was refused: {ours}");
+    assert_eq!(of(&report, "processing_success")["state"], "ok");
+    let status = server.api_get("/api/v2/slo/status");
+    assert_eq!(status["critical"], json!(["ingest_availability"]));
+    let shown = Command::new(env!("CARGO_BIN_EXE_muttd"))
+        .args(["slo", "--url", &format!("http://{}", server.ports.web)])
+        .env("MUTTD_ADMIN_API_KEY", ADMIN_KEY)
+        .output()
+        .expect("the command runs");
+    let table = String::from_utf8_lossy(&shown.stdout);
+    assert!(table.contains("ingest_availability    critical"), "{table}");
+    assert_eq!(shown.status.code(), Some(1), "a critical level fails the command");
 }
 
 /// A server that has received, refused, judged and delivered something, so that most metrics have a value.

@@ -8,6 +8,7 @@ mod keys;
 mod rules;
 mod secrets;
 mod settings;
+mod slo;
 mod status;
 mod targets;
 mod users;
@@ -83,6 +84,8 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/keys/{name}", get(keys::show).delete(keys::revoke))
         .route("/keys/{name}/rotate", post(keys::rotate))
         .route("/keys/{name}/promote", post(keys::promote))
+        .route("/slo", get(slo::show))
+        .route("/slo/status", get(slo::status))
         .route("/metrics", get(status::metrics))
         .route("/status", get(status::status))
         .route("/version", get(status::version))

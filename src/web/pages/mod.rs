@@ -13,6 +13,7 @@ mod rule_test;
 mod rules;
 mod secrets;
 mod settings;
+mod slo;
 mod targets;
 mod users;
 mod views;
@@ -73,6 +74,7 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/act", post(keys::act))
         .route("/keys/revoke", get(keys::confirm).post(keys::revoke))
+        .route("/slo", get(slo::show))
         .route("/status", get(about::show))
         .route("/account", get(login::account_form).post(login::change_password))
         .route("/logout", post(login::logout))

@@ -17,4 +17,4 @@ pub use page::{Browser, Form};
 pub use receiver::{Receiver, Reply};
 pub use server::{ADMIN_KEY, COMMUNITY, INGEST_KEY, Ports, Server, encode, free_address};
 pub use tools::{Tool, hostname};
-pub use wait::{PATIENCE, Random, eventually, holds_for};
+pub use wait::{PATIENCE, Random, eventually, eventually_within, holds_for};

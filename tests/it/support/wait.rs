@@ -9,13 +9,18 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// Asks `look` again and again until it has an answer; fails, naming `what`, when [`PATIENCE`] is over.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, look)
+}
+
+/// The same for what takes its time by design.
+pub fn eventually_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < end, "within {} s this did not happen: {what}", PATIENCE.as_secs());
+        assert!(Instant::now() < end, "within {} s this did not happen: {what}", patience.as_secs());
         std::thread::park_timeout(LOOK_EVERY);
     }
 }
