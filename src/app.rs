@@ -201,7 +201,9 @@ impl App {
     /// Reads the configuration again and puts it into force, and has rules, hosts and teams read again. What cannot be used
     /// changes nothing; it is told in the log.
     pub async fn reload(&self) -> Result<(), NotChanged> {
-        self.keeper.reload().await
+        self.keeper.reload().await?;
+        self.force.changed.notify_one();
+        Ok(())
     }
 
     /// Takes no more, finishes what is under way, and closes everything. What is still queued is processed after the

@@ -22,6 +22,7 @@ use super::effects::{self, Work};
 use super::judgement::{MAX_CRASHES, judge};
 use super::pressure::{Level, Observed, Pressures};
 use super::{AlerterParts, Settings, ShedMode};
+use crate::live::Live;
 use crate::model::{Event, TargetName};
 use crate::queue::{Leased, Queue, QueueError, Seq};
 use crate::rules::Scratch;
@@ -29,8 +30,8 @@ use crate::telemetry::metrics::{ALERTER_BACKPRESSURE, ALERTER_SHED, RULES_STEPS}
 
 /// Records leased at once: up to 16,000 events, the size of audit transaction at which SQLite is quickest.
 const RECORDS: usize = 16;
-/// How long a lease waits for the first record; a stop is noticed no later than this.
-const LEASE_WAIT: Duration = Duration::from_millis(500);
+/// How long a lease waits for the first record; a stop and a changed threshold are noticed no later than this.
+const LEASE_WAIT: Duration = Duration::from_millis(100);
 /// Batches begin no sooner after one another while few records wait: each costs transactions and syncs, which at a
 /// moderate rate were most of what an event cost (ADR-012). Nobody notices that an alert leaves so much later.
 const CYCLE: Duration = Duration::from_millis(20);
@@ -44,6 +45,7 @@ pub(super) async fn run(parts: AlerterParts, stop: CancellationToken) {
     let (sender, receiver) = mpsc::channel(1);
     let recording = tokio::spawn(effects::run(parts.clone(), receiver, stop.clone()));
     let mut worker = Worker {
+        changes: parts.settings.clone(),
         parts,
         stop,
         pressures: Pressures::default(),
@@ -62,6 +64,8 @@ pub(super) async fn run(parts: AlerterParts, stop: CancellationToken) {
 
 struct Worker {
     parts: AlerterParts,
+    /// One subscription for the task's life: a clone made anew would tell an old change again and again.
+    changes: Live<Settings>,
     stop: CancellationToken,
     pressures: Pressures,
     /// The level last told to people.
@@ -85,7 +89,7 @@ impl Worker {
             let observed = self.observe(&settings);
             if observed.all && settings.shed_mode == ShedMode::Defer {
                 metrics::counter!(ALERTER_SHED, "mode" => ShedMode::Defer.name()).increment(1);
-                self.pause(jittered(settings.defer_sleep)).await;
+                self.defer(jittered(settings.defer_sleep)).await;
                 continue;
             }
             self.let_gather().await;
@@ -94,6 +98,8 @@ impl Worker {
                 continue;
             }
             self.leased_at = tokio::time::Instant::now();
+            // What was changed while these events were waited for counts for them.
+            let settings = self.parts.settings.get();
             if let Some(work) = self.judge(records, &settings, observed.crowded).await {
                 room.send(work);
             }
@@ -185,6 +191,15 @@ impl Worker {
                 give_back(&self.parts.events, &seqs).await;
                 None
             }
+        }
+    }
+
+    /// A pause that ends when the settings change: they may say that there is room.
+    async fn defer(&mut self, duration: Duration) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.changes.changed() => {}
+            () = tokio::time::sleep(duration) => {}
         }
     }
 

@@ -93,7 +93,6 @@ impl Force {
             // Certificates that cannot be used leave those in use where they are, and that is told on their board.
             force.certificates.replace(config.tls.clone());
             force.listeners.commit(moves);
-            force.changed.notify_one();
         }))
     }
 

@@ -162,12 +162,21 @@ impl Worker {
         self.desk.unless_stopped(tokio::time::sleep(STORAGE_PAUSE)).await;
     }
 
-    /// Sleeps, but not so long that a change made meanwhile is seen late.
-    async fn sleep(&self, wait: Duration) {
-        self.desk.unless_stopped(tokio::time::sleep(wait.min(LEASE_WAIT))).await;
+    /// Sleeps, but no longer than until something changes; what a command changes is seen after a while.
+    async fn sleep(&mut self, wait: Duration) {
+        let desk = Arc::clone(&self.desk);
+        let changed = self.changes.changed();
+        let slept = tokio::time::sleep(wait.min(LEASE_WAIT));
+        desk.unless_stopped(async {
+            tokio::select! {
+                () = changed => {}
+                () = slept => {}
+            }
+        })
+        .await;
     }
 
-    async fn sleep_until(&self, until: Instant) {
+    async fn sleep_until(&mut self, until: Instant) {
         self.sleep(until.saturating_duration_since(Instant::now())).await;
     }
 }

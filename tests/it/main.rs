@@ -28,6 +28,7 @@ mod reload;
 mod remediation;
 mod routing;
 mod secrets;
+mod settings;
 mod stop_and_ports;
 mod store_contract;
 mod target_formats;

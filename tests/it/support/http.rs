@@ -42,6 +42,11 @@ impl Request {
         Self::new("POST", address, path)
     }
 
+    /// PUT to `path`.
+    pub fn put(address: SocketAddr, path: impl Into<String>) -> Self {
+        Self::new("PUT", address, path)
+    }
+
     /// PATCH `path`.
     pub fn patch(address: SocketAddr, path: impl Into<String>) -> Self {
         Self::new("PATCH", address, path)

@@ -67,6 +67,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Leaves a variable out that it would have been given, so that the file decides.
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self
+    }
+
     /// Gives a dynamic key its first value, written as in TOML.
     pub fn dynamic(mut self, key: &str, value: &str) -> Self {
         self.dynamic.push_str(&format!("{key} = {value}\n"));
