@@ -145,9 +145,10 @@ impl Worker {
         }
     }
 
-    /// What may still be sent: the breaker may have opened while an alert was waited for.
+    /// What may still be sent: while an alert was waited for the breaker may have opened, or the pace have been changed.
     async fn admitted(&self, records: Vec<Leased<Alert>>) -> Vec<Leased<Alert>> {
-        if records.is_empty() || !self.desk.is_shut() {
+        let unchanged = Arc::ptr_eq(&self.changes.get(), &self.wiring);
+        if records.is_empty() || (unchanged && !self.desk.is_shut()) {
             return records;
         }
         let seqs: Vec<Seq> = records.iter().map(|record| record.seq).collect();
