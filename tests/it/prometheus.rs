@@ -166,6 +166,9 @@ fn service_levels_are_those_that_prometheus_computes_and_a_change_of_state_is_an
     assert_eq!(of(&report, "processing_success")["state"], "ok");
     let status = server.api_get("/api/v2/slo/status");
     assert_eq!(status["critical"], json!(["ingest_availability"]));
+    let old = server.api_get("/api/v1/slo");
+    assert_eq!(old["components"]["ingestor"]["state"], "critical");
+    assert_eq!(old["components"]["forwarder"]["target"], 0.995);
     let shown = Command::new(env!("CARGO_BIN_EXE_muttd"))
         .args(["slo", "--url", &format!("http://{}", server.ports.web)])
         .env("MUTTD_ADMIN_API_KEY", ADMIN_KEY)

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use super::super::Web;
 use crate::admin::{LevelReport, LevelState, WindowReport};
 
+/// The window of 24 hours among those of a report.
+const DAY: usize = 3;
+
 /// `GET /slo`: every level with its figures.
 pub(super) async fn show(State(web): State<Web>) -> Json<Value> {
     let levels = web.admin.service_levels();
@@ -24,6 +27,33 @@ pub(super) async fn status(State(web): State<Web>) -> Json<Value> {
         "ok": named(LevelState::Ok),
         "warning": named(LevelState::Warning),
         "critical": named(LevelState::Critical),
+    }))
+}
+
+/// `GET /api/v1/slo`: the two components of MUTT 2.x over 24 hours, with their success alone.
+pub(super) async fn components(State(web): State<Web>) -> Json<Value> {
+    let levels = web.admin.service_levels();
+    let component = |name: &str| {
+        let report = levels.iter().find(|report| report.level.name() == name);
+        report.map_or(Value::Null, |report| {
+            let day = &report.windows[DAY];
+            json!({
+                "target": rounded(report.objective),
+                "availability": rounded(1.0 - day.error_ratio),
+                "error_budget_remaining": rounded(1.0 - day.burn_rate),
+                "burn_rate": rounded(day.burn_rate),
+                "state": match report.state {
+                    LevelState::Ok => "ok",
+                    LevelState::Warning => "warn",
+                    LevelState::Critical => "critical",
+                },
+                "window_hours": 24,
+            })
+        })
+    };
+    Json(json!({
+        "window_hours": 24,
+        "components": {"ingestor": component("ingest_availability"), "forwarder": component("forward_success")},
     }))
 }
 

@@ -1,5 +1,5 @@
-//! The paths of version 1 that MUTT 2.x had for settings and the change log, with their plain shapes; every answer says that they are
-//! deprecated and names what follows them.
+//! The paths of version 1 that MUTT 2.x had for settings, the change log and service levels, with their plain shapes; every
+//! answer says that they are deprecated and names what follows them.
 
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
@@ -27,6 +27,8 @@ pub(in super::super) fn router(web: Web) -> Router<Web> {
         .route("/config", get(config))
         .route("/config/history", get(history))
         .route("/config/{key}", put(set))
+        .route("/slo", get(super::slo::components))
+        .route("/slo/status", get(super::slo::status))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(web, auth::api_guard))
@@ -62,6 +64,7 @@ async fn set(State(web): State<Web>, caller: Caller, Segment(key): Segment, body
         "key": changed.after.key.name,
         "value": changed.after.value,
         "old_value": changed.before.value,
+        "new_value": changed.after.value,
     })))
 }
 
