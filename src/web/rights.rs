@@ -143,6 +143,8 @@ const NEEDS: &[Needs] = &[
     admin("/api/v2/keys/{name}/promote"),
     view("/api/v1/config-audit"),
     view("/api/v1/audit/config"),
+    view("/api/v1/slo"),
+    view("/api/v1/slo/status"),
     view("/api/v1/config"),
     view("/api/v1/config/history"),
     decide("/api/v1/config/{key}"),
