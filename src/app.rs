@@ -163,8 +163,12 @@ impl App {
         let listeners = Listeners::start(slots, &config.listen, board.clone());
         let force =
             Arc::new(Force { senders, targets: Mutex::new(wired), listeners, certificates, changed, logs, clock });
-        let prepared = Arc::clone(&force);
-        keeper.open(Arc::new(move |config| prepared.prepare(config)));
+        // Not kept alive by those who may change settings: it holds the way into the intake, which a stop has to close.
+        let prepared = Arc::downgrade(&force);
+        keeper.open(Arc::new(move |config| {
+            let force = prepared.upgrade().ok_or("the appliance is stopping")?;
+            force.prepare(config)
+        }));
         stages.push(secrets::watch(admin.clone(), keeper.clone(), stop_stages.clone()));
         config.tell_ignored(&[]);
 

@@ -90,7 +90,7 @@ const fn key(name: &'static str, value: &'static str, default: &'static str, hel
 const COMMON: &[CommonKey] = &[
     key("name", "1 to 40 lower-case letters, digits, `-`, `_`", "", "What the target is called everywhere, and its outbox on disk."),
     key("kind", "a kind", "", "What kind of receiver it is; see TARGETS.md."),
-    key("secret", "a name", "", "The secret that proves who we are, by its name: `MUTTD_SECRET_<NAME>`, a systemd credential, or a line of [secrets] in secrets.toml. The same with `_next` behind it is tried when this one is refused."),
+    key("secret", "a name", "", "The secret that proves who we are, by its name: `MUTTD_SECRET_<NAME>`, a systemd credential, Vault, or a line of [secrets] in secrets.toml. The same with `_next` behind it is tried when this one is refused; see SECRETS.md."),
     key("route", "a table", "everything", "Which alerts it takes; all members given must agree: `teams`, `handlings` (Page_and_ticket, ...), `hosts` (patterns with `*` and `?`), `severities` (numbers or names), `unhandled` (true: only alerts about unhandled events, false: none of them), `only_fallback` (true: only what a failing target leaves)."),
     key("rate_limit", "0 to 1000000", "50", "Deliveries per rate_period_seconds; 0 for no limit."),
     key("rate_period_seconds", "1 to 3600", "1", "Seconds over which rate_limit is counted."),
