@@ -9,6 +9,7 @@ use clap::Args;
 use reqwest::{Client, Method};
 use serde_json::Value;
 
+use super::trust::TrustArgs;
 use crate::config;
 use crate::net::tls;
 use crate::secret::Secret;
@@ -28,6 +29,8 @@ pub struct ApiArgs {
     /// Data directory of the appliance: the admin key is read from its secrets.toml.
     #[arg(long, global = true, value_name = "DIR", env = "MUTTD_DATA")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Print the answer as JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -60,7 +63,11 @@ impl Api {
         tls::use_ring();
         let client = Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).no_proxy();
         // Without TLS the system's certificates are not read: there may be none.
-        let client = if args.url.starts_with("http://") { client.tls_certs_only([]) } else { client };
+        let client = if args.url.starts_with("http://") {
+            client.tls_certs_only([])
+        } else {
+            client.tls_backend_preconfigured(args.trust.connector(args.data())?.config())
+        };
         let client = client.build().context("no HTTP client can be made")?;
         Ok(Self { client, url: args.url.trim_end_matches('/').to_owned(), key, user: login_name() })
     }

@@ -8,6 +8,7 @@ pub mod bench;
 pub mod config;
 pub mod demo;
 pub mod dlq;
+pub mod keys;
 pub mod mock_moog;
 pub mod samples;
 pub mod secrets;
@@ -16,6 +17,8 @@ pub mod serve;
 pub mod setup_link;
 pub mod slo;
 pub mod targets;
+pub mod trust;
+pub mod users;
 
 use std::process::ExitCode;
 
@@ -54,6 +57,10 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Show the service levels of a running appliance.
     Slo(slo::SloArgs),
+    /// Make users, change their roles and passwords, end their sessions.
+    Users(users::UsersArgs),
+    /// Make, exchange and revoke API keys.
+    Keys(keys::KeysArgs),
     /// Make a one-time link for setting the password of `admin`, when nobody knows it.
     SetupLink(setup_link::SetupLinkArgs),
     /// Print the configuration reference (docs/CONFIG.md).
@@ -106,6 +113,8 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Secrets(args) => secrets::run(args).await,
             Command::Audit(args) => audit::run(args).await,
             Command::Slo(args) => slo::run(args).await,
+            Command::Users(args) => users::run(args).await,
+            Command::Keys(args) => keys::run(args).await,
             Command::SetupLink(args) => setup_link::run(args).await,
             Command::ConfigReference | Command::MetricsReference | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }

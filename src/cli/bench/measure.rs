@@ -221,6 +221,7 @@ pub fn plan(
                 api_key: Some(Arc::from(server.ingest_key())),
                 batch: args.batch_of(case.input),
                 encoding: Encoding::Plain,
+                tls: None,
                 timeout: POST_TIMEOUT,
             };
             (Transport::Http(options), Shape::Json)

@@ -18,6 +18,8 @@ use super::run::{Plan, Transport};
 use super::snmp::{Notification, SnmpVersion, Wrapping};
 use super::socket::Framing;
 use super::synthetic::{MAX_RULES, Synthetic};
+use crate::cli::trust::TrustArgs;
+use crate::net::tls::Connector;
 
 /// The largest file that is replayed: it is held in memory, shaped lines on top.
 const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
@@ -35,6 +37,8 @@ pub enum Protocol {
     SyslogUdp,
     /// Syslog over TCP, ended by line feeds or octet counted.
     SyslogTcp,
+    /// The same inside TLS (RFC 5425), octet counted.
+    SyslogTls,
     /// SNMP traps or informs.
     Snmp,
     /// JSON events over HTTP.
@@ -60,7 +64,7 @@ pub struct SendArgs {
     /// How messages travel.
     #[arg(value_enum)]
     pub protocol: Protocol,
-    /// Receiver as host:port, for http also http://host:port/path. Default: this machine, the unprivileged ports.
+    /// Receiver as host:port, for http also http://host:port/path or https://host:port/path. Default: this machine, the unprivileged ports.
     #[arg(long, value_name = "ADDR")]
     pub to: Option<String>,
     /// Send the lines of this file, one message a line (`-` is standard input): syslog lines as they are; for http
@@ -122,6 +126,12 @@ pub struct SendArgs {
     /// Seconds to wait for an answer.
     #[arg(long, default_value_t = 10.0)]
     pub timeout: f64,
+    /// Data directory of the receiving appliance, whose own certificate is then known.
+    #[arg(long, value_name = "DIR", env = "MUTTD_DATA")]
+    pub data: Option<PathBuf>,
+    /// Which certificate is believed.
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// Report as JSON.
     #[arg(long)]
     pub json: bool,
@@ -203,7 +213,7 @@ impl SendArgs {
 
     fn shape(&self) -> Shape {
         match self.protocol {
-            Protocol::SyslogUdp | Protocol::SyslogTcp => Shape::Syslog,
+            Protocol::SyslogUdp | Protocol::SyslogTcp | Protocol::SyslogTls => Shape::Syslog,
             Protocol::Http => Shape::Json,
             Protocol::Snmp => Shape::Trap(Wrapping {
                 version: self.version,
@@ -222,16 +232,36 @@ impl SendArgs {
                 let framing = if self.octet_counted { Framing::OctetCounted } else { Framing::LineFeed };
                 Transport::Tcp(resolve(&to("127.0.0.1:5514")).await?, framing)
             }
+            Protocol::SyslogTls => {
+                let to = to("127.0.0.1:6514");
+                let host = to.rsplit_once(':').map_or(to.as_str(), |(host, _)| host).to_owned();
+                Transport::Tls(resolve(&to).await?, host, self.trust.connector(self.data.as_deref())?)
+            }
             Protocol::Snmp if self.inform => Transport::Inform(resolve(&to("127.0.0.1:1162")).await?, timeout),
             Protocol::Snmp => Transport::Udp(resolve(&to("127.0.0.1:1162")).await?),
-            Protocol::Http => Transport::Http(PostOptions {
-                endpoint: Endpoint::parse(&to("127.0.0.1:8080"), "/api/v2/ingest")?,
-                api_key: self.api_key.as_deref().map(Arc::from),
-                batch: self.batch,
-                encoding: if self.gzip { Encoding::Gzip } else { Encoding::Plain },
-                timeout,
-            }),
+            Protocol::Http => {
+                let (endpoint, tls) = self.post_to(&to("127.0.0.1:8080"))?;
+                Transport::Http(PostOptions {
+                    endpoint,
+                    api_key: self.api_key.as_deref().map(Arc::from),
+                    batch: self.batch,
+                    encoding: if self.gzip { Encoding::Gzip } else { Encoding::Plain },
+                    tls,
+                    timeout,
+                })
+            }
         })
+    }
+
+    /// Where events are posted, and how to come into TLS if the address begins with https.
+    fn post_to(&self, receiver: &str) -> anyhow::Result<(Endpoint, Option<Connector>)> {
+        const PATH: &str = "/api/v2/ingest";
+        match receiver.strip_prefix("https://") {
+            None => Ok((Endpoint::parse(receiver, PATH)?, None)),
+            Some(rest) => {
+                Ok((Endpoint::with_port(rest, PATH, 443)?, Some(self.trust.connector(self.data.as_deref())?)))
+            }
+        }
     }
 }
 
@@ -314,7 +344,7 @@ mod tests {
     async fn arguments_that_make_no_sense_are_refused() {
         for line in [
             "carrier-pigeon",
-            "http --to https://127.0.0.1",
+            "http --to ftp://127.0.0.1",
             "http --octet-counted",
             "syslog-udp --gzip",
             "syslog-udp --batch 5",

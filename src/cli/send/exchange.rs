@@ -7,11 +7,13 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use memchr::memmem;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::http::HttpError;
+use crate::net::tls::{ClientStream, Connector};
 
 /// Longest answer that is read: reasons for 10,000 refused events stay below.
 const MAX_ANSWER: usize = 4 << 20;
@@ -23,9 +25,11 @@ const MAX_HEAD: usize = 64 << 10;
 pub struct Exchange {
     address: String,
     timeout: Duration,
+    /// How to come into TLS, if the peer wants it.
+    tls: Option<Connector>,
     /// The request's head up to the value of Content-Length.
     head: Vec<u8>,
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
@@ -69,11 +73,18 @@ impl Exchange {
         Self {
             address: address.to_owned(),
             timeout,
+            tls: None,
             head: head.into_bytes(),
             stream: None,
             request: Vec::new(),
             answer: Vec::new(),
         }
+    }
+
+    /// The same inside TLS.
+    #[must_use]
+    pub fn over(self, tls: Option<Connector>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Posts `body` and reads the answer.
@@ -86,8 +97,24 @@ impl Exchange {
         // Taken out and put back only after a whole exchange: nothing can follow half of one.
         let stream = self.stream.take();
         let (address, timeout) = (self.address.clone(), self.timeout);
-        let exchanged =
-            tokio::time::timeout(timeout, exchange(stream, &address, &self.request, &mut self.answer)).await;
+        let exchanging = async {
+            // Peers may close an idle connection at any time.
+            let stream = match stream.and_then(still_open) {
+                Some(stream) => stream,
+                None => Stream::open(&address, self.tls.as_ref()).await?,
+            };
+            match stream {
+                Stream::Plain(stream) => {
+                    let (stream, head) = exchange(stream, &self.request, &mut self.answer).await?;
+                    Ok((stream.map(Stream::Plain), head))
+                }
+                Stream::Tls(stream) => {
+                    let (stream, head) = exchange(stream, &self.request, &mut self.answer).await?;
+                    Ok((stream.map(Stream::Tls), head))
+                }
+            }
+        };
+        let exchanged = tokio::time::timeout(timeout, exchanging).await;
         let (stream, head) = match exchanged {
             Ok(Ok(done)) => done,
             Ok(Err(Fault::Io(source))) => return Err(HttpError::Connection { address, source: source.into() }),
@@ -111,23 +138,40 @@ impl From<std::io::Error> for Fault {
     }
 }
 
+/// A connection, inside TLS or not.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    /// Boxed, because its state is large.
+    Tls(Box<ClientStream>),
+}
+
+impl Stream {
+    async fn open(address: &str, tls: Option<&Connector>) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = tls else { return Ok(Self::Plain(stream)) };
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        Ok(Self::Tls(Box::new(tls.secure(host, stream).await?)))
+    }
+}
+
+/// A connection on which nothing arrived since the last answer; the end would have.
+fn still_open(stream: Stream) -> Option<Stream> {
+    match stream {
+        Stream::Plain(stream) => is_open(&stream).then_some(Stream::Plain(stream)),
+        Stream::Tls(mut stream) => stream.read(&mut [0]).now_or_never().is_none().then_some(Stream::Tls(stream)),
+    }
+}
+
 /// Writes the request and reads the answer to its end; gives the connection back if it can be used again.
-async fn exchange(
-    stream: Option<TcpStream>,
-    address: &str,
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
     request: &[u8],
     answer: &mut Vec<u8>,
-) -> Result<(Option<TcpStream>, Head), Fault> {
-    // Peers may close an idle connection at any time.
-    let mut stream = match stream.filter(is_open) {
-        Some(stream) => stream,
-        None => {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            stream
-        }
-    };
+) -> Result<(Option<S>, Head), Fault> {
     stream.write_all(request).await?;
+    stream.flush().await?;
     answer.clear();
     let head = loop {
         let ended = stream.read_buf(answer).await? == 0;

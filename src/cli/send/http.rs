@@ -60,8 +60,12 @@ pub struct Endpoint {
 impl Endpoint {
     /// Reads `host:port`, `http://host[:port]` or `http://host[:port]/path`; `path` stands in for a missing path.
     pub fn parse(text: &str, path: &str) -> Result<Self, HttpError> {
-        let invalid = || HttpError::Address(text.to_owned());
-        let rest = text.strip_prefix("http://").unwrap_or(text);
+        Self::with_port(text.strip_prefix("http://").unwrap_or(text), path, 80)
+    }
+
+    /// Reads `host[:port]` or `host[:port]/path`; `port` and `path` stand in for what is missing.
+    pub fn with_port(rest: &str, path: &str, port: u16) -> Result<Self, HttpError> {
+        let invalid = || HttpError::Address(rest.to_owned());
         if rest.contains("://") || rest.contains('@') {
             return Err(invalid());
         }
@@ -76,7 +80,7 @@ impl Endpoint {
             path.parse::<hyper::Uri>().is_ok() && authority.parse::<hyper::http::uri::Authority>().is_ok();
         match (has_host && uri_is_fine, has_port) {
             (true, true) => Ok(Self { address: authority.to_owned(), path: path.to_owned() }),
-            (true, false) => Ok(Self { address: format!("{authority}:80"), path: path.to_owned() }),
+            (true, false) => Ok(Self { address: format!("{authority}:{port}"), path: path.to_owned() }),
             (false, _) => Err(invalid()),
         }
     }

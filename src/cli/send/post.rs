@@ -17,6 +17,7 @@ use super::exchange::{Exchange, Reply};
 use super::http::Endpoint;
 use super::snmp::{FIRST_REQUEST_ID, read_response};
 use super::socket::Part;
+use crate::net::tls::Connector;
 
 /// Errors in a row after which a connection gives up: the receiver is gone.
 const GIVE_UP_AFTER: u32 = 20;
@@ -34,6 +35,8 @@ pub struct PostOptions {
     pub batch: u32,
     /// How the body is encoded.
     pub encoding: Encoding,
+    /// How to come into TLS, if the receiver wants it.
+    pub tls: Option<Connector>,
     /// How long to wait for an answer.
     pub timeout: Duration,
 }
@@ -52,7 +55,8 @@ pub async fn post(options: &PostOptions, mut part: Part) -> std::io::Result<()> 
     let mut headers = vec![("content-type", "application/json")];
     headers.extend((options.encoding == Encoding::Gzip).then_some(("content-encoding", "gzip")));
     headers.extend(options.api_key.as_deref().map(|key| ("x-api-key", key)));
-    let mut exchange = Exchange::new(&options.endpoint.address, &options.endpoint.path, &headers, options.timeout);
+    let mut exchange = Exchange::new(&options.endpoint.address, &options.endpoint.path, &headers, options.timeout)
+        .over(options.tls.clone());
     let mut number = part.index;
     let mut failures = 0;
     let mut body = Vec::new();

@@ -17,6 +17,7 @@ use super::post::{self, PostOptions};
 use super::schedule::Schedule;
 use super::socket::{self, Framing, Part};
 use super::tally::{Report, Tally, grouped};
+use crate::net::tls::Connector;
 
 /// Exit status of wrong arguments, as clap's own.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -28,6 +29,8 @@ pub enum Transport {
     Udp(SocketAddr),
     /// A framed stream.
     Tcp(SocketAddr, Framing),
+    /// The same inside TLS, with the name that the certificate must have.
+    Tls(SocketAddr, String, Connector),
     /// HTTP requests.
     Http(PostOptions),
     /// SNMP informs, with the time to wait for each answer.
@@ -127,6 +130,9 @@ pub async fn execute(plan: Plan, tally: Arc<Tally>, stop: CancellationToken) -> 
         match plan.transport.clone() {
             Transport::Udp(to) => connections.spawn_blocking(move || socket::send_udp(to, part)),
             Transport::Tcp(to, framing) => connections.spawn_blocking(move || socket::send_tcp(to, framing, part)),
+            Transport::Tls(to, host, tls) => {
+                connections.spawn_blocking(move || socket::send_tls(to, &host, &tls, part))
+            }
             Transport::Http(options) => connections.spawn(async move { post::post(&options, part).await }),
             Transport::Inform(to, timeout) => connections.spawn(post::inform(to, timeout, part)),
         };
@@ -145,6 +151,7 @@ impl std::fmt::Display for Transport {
         match self {
             Self::Udp(to) => write!(f, "udp to {to}"),
             Self::Tcp(to, _) => write!(f, "tcp to {to}"),
+            Self::Tls(to, ..) => write!(f, "tls to {to}"),
             Self::Http(options) => write!(f, "http to {}{}", options.endpoint.address, options.endpoint.path),
             Self::Inform(to, _) => write!(f, "snmp informs to {to}"),
         }
@@ -185,6 +192,7 @@ mod tests {
             api_key: Some(Arc::from("key")),
             batch: 100,
             encoding: Encoding::Gzip,
+            tls: None,
             timeout: Duration::from_secs(10),
         };
         let report = send(Transport::Http(options), Shape::Json).await;

@@ -1,4 +1,4 @@
-//! Sends syslog over UDP and TCP and traps over UDP, each connection on a thread of its own with plain blocking calls:
+//! Sends syslog over UDP, TCP and TLS and traps over UDP, each connection on a thread of its own with plain blocking calls:
 //! that is what reaches several hundred thousand messages a second.
 //!
 //! UDP tells a sender nothing but a closed port (as an ICMP error on a later call), TCP nothing but a reset, so what is
@@ -16,6 +16,7 @@ use super::many;
 use super::pool::Pool;
 use super::schedule::Schedule;
 use super::tally::Tally;
+use crate::net::tls::Connector;
 
 /// Datagrams between two looks at the clock and the counters.
 const UDP_CHUNK: u64 = many::MOST as u64;
@@ -182,8 +183,32 @@ pub fn send_tcp(to: SocketAddr, framing: Framing, mut part: Part) -> std::io::Re
     await_close(&mut stream)
 }
 
+/// Sends a stream of octet counted messages inside TLS, then closes and waits for the peer to close too.
+pub fn send_tls(to: SocketAddr, host: &str, tls: &Connector, mut part: Part) -> std::io::Result<()> {
+    let stream = TcpStream::connect_timeout(&to, CONNECT_TIMEOUT)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+    let mut stream = tls.secure_blocking(host, stream)?;
+    // The handshake before the first message, within a time of its own.
+    stream.flush()?;
+    stream.sock.set_write_timeout(Some(LONGEST_NAP))?;
+    let framing = Framing::OctetCounted;
+    let complete = match part.feed.pool(part.index, part.of, |message, out| frame(framing, message, out)) {
+        Some(pool) => write_pool(&mut stream, pool, &part)?,
+        None => write_fresh(&mut stream, framing, &mut part)?,
+    };
+    if !complete {
+        part.tally.add_error("stopped while the peer was not reading; the last write is incomplete".into());
+        return Ok(());
+    }
+    stream.conn.send_close_notify();
+    stream.flush()?;
+    stream.sock.shutdown(Shutdown::Write)?;
+    await_close(&mut stream.sock)
+}
+
 /// Writes laid out messages until the run is over; false if it was stopped amid a write.
-fn write_pool(stream: &mut TcpStream, mut pool: Pool, part: &Part) -> std::io::Result<bool> {
+fn write_pool(stream: &mut impl Write, mut pool: Pool, part: &Part) -> std::io::Result<bool> {
     let mut number = part.index;
     while let Some(due) = part.due(number) {
         let slice = pool.take(part.until(number, due), TCP_CHUNK);
@@ -198,7 +223,7 @@ fn write_pool(stream: &mut TcpStream, mut pool: Pool, part: &Part) -> std::io::R
 }
 
 /// The same for messages that are made afresh.
-fn write_fresh(stream: &mut TcpStream, framing: Framing, part: &mut Part) -> std::io::Result<bool> {
+fn write_fresh(stream: &mut impl Write, framing: Framing, part: &mut Part) -> std::io::Result<bool> {
     let mut buffer = Vec::with_capacity(TCP_CHUNK * 2);
     let mut message = Vec::with_capacity(2_048);
     let mut number = part.index;
@@ -240,7 +265,7 @@ fn frame(framing: Framing, message: &[u8], buffer: &mut Vec<u8>) -> usize {
 }
 
 /// False if the run was stopped before everything was written.
-fn write_all(stream: &mut TcpStream, mut rest: &[u8], part: &Part) -> std::io::Result<bool> {
+fn write_all(stream: &mut impl Write, mut rest: &[u8], part: &Part) -> std::io::Result<bool> {
     while !rest.is_empty() {
         match stream.write(rest) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),

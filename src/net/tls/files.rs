@@ -60,6 +60,12 @@ pub enum TlsError {
         /// Until when.
         to: Timestamp,
     },
+    /// Nobody can be trusted: install the system's certificates, or name a file.
+    #[error("no certificate authority can be used: {why}; install the package ca-certificates or give --ca")]
+    NoTrust {
+        /// What went wrong.
+        why: String,
+    },
     /// No certificate could be made: make room or mend the folder, or give one.
     #[error("no certificate could be made as `{}`: {why}; give one with `cert` and `key` under [tls]", file.display())]
     NotMade {
@@ -158,7 +164,7 @@ fn verifier(
     builder.build().map_err(|_| TlsError::unusable(file, "it holds no certificate of an authority"))
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = read(file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     found.map_err(|_| TlsError::unusable(file, "it is not valid PEM"))

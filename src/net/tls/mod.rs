@@ -6,6 +6,7 @@
 //! are read again at the next start, and the certificate made here is kept in the data directory.
 
 mod certificate;
+mod client;
 mod desk;
 mod door;
 mod files;
@@ -15,6 +16,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub use client::{BlockingStream, ClientStream, Connector, Trust};
 pub use desk::Certificates;
 pub use door::{Door, OverTls, Secured};
 pub use files::TlsError;
