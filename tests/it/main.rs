@@ -6,6 +6,7 @@
 
 mod support;
 
+mod access;
 mod bad_input;
 mod bench;
 mod change_trail;
@@ -32,6 +33,7 @@ mod settings;
 mod stop_and_ports;
 mod store_contract;
 mod target_formats;
+mod tls;
 mod unhandled;
 #[cfg(feature = "vault")]
 mod vault;

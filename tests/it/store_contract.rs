@@ -528,7 +528,7 @@ async fn api_keys_are_exchanged_and_logged_without_their_hashes() {
     let lines = stores.changes.changes(&ChangeQuery { limit: 9, ..ChangeQuery::default() }).await.unwrap();
     let text = serde_json::to_string(&lines).unwrap();
     assert_eq!(lines.len(), 4, "a use is no change");
-    assert!(text.contains("rotated") && text.contains("promoted") && !text.contains("hash"), "{text}");
+    assert!(text.contains("rotated") && text.contains("promoted") && !text.contains("_hash"), "{text}");
 }
 
 #[tokio::test]
