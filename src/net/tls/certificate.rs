@@ -60,11 +60,12 @@ fn value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 
 /// `YYMMDDHHMMSSZ` (years 1950 to 2049) or `YYYYMMDDHHMMSSZ`, as RFC 5280 section 4.1.2.5 demands.
 fn time(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
-    let (text, rest, year_digits) = match bytes.first()? {
-        &UTC_TIME => (value(bytes, UTC_TIME)?.0, value(bytes, UTC_TIME)?.1, 2),
-        &GENERALIZED_TIME => (value(bytes, GENERALIZED_TIME)?.0, value(bytes, GENERALIZED_TIME)?.1, 4),
+    let year_digits = match *bytes.first()? {
+        UTC_TIME => 2,
+        GENERALIZED_TIME => 4,
         _ => return None,
     };
+    let (text, rest) = value(bytes, bytes[0])?;
     let digits = text.strip_suffix(b"Z")?;
     if digits.len() != year_digits + 10 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
