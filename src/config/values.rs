@@ -274,9 +274,10 @@ impl Values {
         matches!(self.get(section, name), Some(Value::Truth(true)))
     }
 
-    /// A share in per cent as a fraction: 0.999 for 99.9.
+    /// A share in per cent as a fraction: 0.999 for 99.9. The text is moved by two places, since 99.9 divided by 100 is not
+    /// the number nearest to 0.999.
     pub fn share(&self, section: &'static str, name: &'static str) -> f64 {
-        self.seconds(section, name) / 100.0
+        format!("{}e-2", self.text(section, name)).parse().unwrap_or(0.0)
     }
 
     /// A number with decimals, such as seconds.

@@ -66,6 +66,7 @@ fn another(setting: &Value) -> Value {
             let words = setting["choices"].as_array().expect("words");
             words.iter().find(|word| **word != setting["value"]).expect("two words").clone()
         }
+        Some("percent") => json!("98.5"),
         Some("boolean") => json!(setting["value"] == false),
         _ => json!("ANOTHER"),
     }

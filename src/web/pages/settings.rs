@@ -21,12 +21,13 @@ const PAGE_SIZE: usize = 50;
 const SHOWN: usize = 120;
 
 /// The parts of the program, in the order an event passes them, by who reads a key first.
-const GROUPS: [(&str, &str); 5] = [
+const GROUPS: [(&str, &str); 6] = [
     ("ingest", "Inputs and their limits"),
     ("alerter", "Deciding and counting"),
     ("forward", "Delivery to Moogsoft, and breakers of all targets"),
     ("remedy", "Dead letters"),
     ("store", "Recent events"),
+    ("upkeep", "Service levels"),
 ];
 
 /// A setting as the page shows it.
