@@ -15,10 +15,14 @@ use crate::vault::VaultState;
 /// Time from one look to the next: a person who exchanged a key should not wonder, and a look costs some microseconds.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Looks after which a source that could not be used is read again even if it looks the same: what was wrong may have been
+/// another part of the configuration.
+const RETRY_AFTER: u32 = 10;
+
 /// Starts the task; it ends with `stop`.
 pub(super) fn watch(admin: Admin, keeper: Keeper, stop: CancellationToken) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let mut watch = Watch::new(admin, keeper).await;
+        let mut watch = Watch::new(admin, keeper);
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -35,14 +39,15 @@ struct Watch {
     seen: Fingerprint,
     /// The failure that was told, so that it is told once.
     told: Option<String>,
+    /// Looks since the last reading that failed.
+    looks: u32,
 }
 
 impl Watch {
-    async fn new(admin: Admin, keeper: Keeper) -> Self {
+    /// Nothing was seen yet, so the first round reads everything: a source may have changed since the start read it.
+    fn new(admin: Admin, keeper: Keeper) -> Self {
         let vault = keeper.current().sources().vault().map(|vault| vault.secrets.clone());
-        let mut watch = Self { admin, keeper, vault, seen: Fingerprint::default(), told: None };
-        watch.seen = watch.look().await;
-        watch
+        Self { admin, keeper, vault, seen: Fingerprint::default(), told: None, looks: 0 }
     }
 
     async fn round(&mut self) {
@@ -52,8 +57,10 @@ impl Watch {
         };
         let seen = self.look().await;
         let due = self.keeper.current().secrets.next_promotion().is_some_and(|at| at <= self.admin.clock().now());
-        let outcome = if told_by_vault || due || seen != self.seen {
-            self.seen = seen;
+        self.looks = self.looks.saturating_add(1);
+        let again = self.admin.secrets_fault().is_some() && self.looks >= RETRY_AFTER;
+        let outcome = if told_by_vault || due || again || seen != self.seen {
+            (self.seen, self.looks) = (seen, 0);
             self.admin.reread_secrets().await
         } else {
             self.admin.note_secret_changes().await

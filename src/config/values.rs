@@ -3,6 +3,7 @@
 //! and remembered as [`Ignored`]: it must not keep the process from starting.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -105,7 +106,7 @@ struct Conflict {
 }
 
 /// A value for every key.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Values {
     /// Defaults, file and environment.
     base: BTreeMap<(&'static str, &'static str), (Value, Origin)>,
@@ -115,6 +116,13 @@ pub struct Values {
     ignored: Vec<Ignored>,
     /// `[[targets]]`, as they stand in the file.
     targets: Vec<toml::Table>,
+}
+
+impl fmt::Debug for Values {
+    /// Without the values: communities and addresses of webhooks are among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values").field("kept", &self.kept.len()).finish_non_exhaustive()
+    }
 }
 
 impl Values {
