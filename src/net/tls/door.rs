@@ -29,8 +29,8 @@ use crate::telemetry::metrics::TLS_HANDSHAKES;
 /// Time for one handshake: two round trips around the world take a second, a busy device some more.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Handshakes under way at once on one listener: some 30 KiB each. A quarter of the connections that a listener has by
-/// default, so that those which hang leave room for the others.
+/// Handshakes under way at once on one listener, each with the buffers of a TLS session. A quarter of the connections that
+/// a listener has by default, so that those which hang leave room for the others.
 const MAX_HANDSHAKES: usize = 256;
 
 /// Marks a request that came over TLS, among its extensions.
