@@ -161,8 +161,16 @@ impl App {
             stop_pages: &stop_pages,
         });
         let listeners = Listeners::start(slots, &config.listen, board.clone());
-        let force =
-            Arc::new(Force { senders, targets: Mutex::new(wired), listeners, certificates, changed, logs, clock });
+        let force = Arc::new(Force {
+            senders,
+            targets: Mutex::new(wired),
+            listeners,
+            certificates,
+            tls: Mutex::new(config.tls.clone()),
+            changed,
+            logs,
+            clock,
+        });
         // Not kept alive by those who may change settings: it holds the way into the intake, which a stop has to close.
         let prepared = Arc::downgrade(&force);
         keeper.open(Arc::new(move |config| {
@@ -207,6 +215,9 @@ impl App {
     pub async fn reload(&self) -> Result<(), NotChanged> {
         self.keeper.reload().await?;
         self.force.changed.notify_one();
+        let certificates = self.force.certificates.clone();
+        // A thread that is gone has read nothing; the files are looked at every second all the same.
+        drop(tokio::task::spawn_blocking(move || certificates.reload()).await);
         Ok(())
     }
 

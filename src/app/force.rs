@@ -15,7 +15,7 @@ use crate::config::{Commit, Config, Targets};
 use crate::forward::{TargetConfig, Wiring};
 use crate::live::{Live, LiveSender, live};
 use crate::model::TargetName;
-use crate::net::tls::Certificates;
+use crate::net::tls::{Certificates, TlsPlan};
 use crate::telemetry::logs::LogControl;
 use crate::{alerter, ingest, remedy, store, upkeep};
 
@@ -71,6 +71,8 @@ pub(super) struct Force {
     pub(super) targets: Mutex<Wired>,
     pub(super) listeners: Listeners,
     pub(super) certificates: Certificates,
+    /// The plan that the certificates go by.
+    pub(super) tls: Mutex<TlsPlan>,
     /// Has rules, hosts and teams read again.
     pub(super) changed: Arc<Notify>,
     /// The log's filter, where this process has one of its own.
@@ -90,8 +92,11 @@ impl Force {
         Ok(Box::new(move || {
             force.switch(&config);
             force.rewire(rewired, &config.targets);
-            // Certificates that cannot be used leave those in use where they are, and that is told on their board.
-            force.certificates.replace(config.tls.clone());
+            let plan = std::mem::replace(&mut *force.tls.lock(), config.tls.clone());
+            if plan != config.tls {
+                // Certificates that cannot be used leave those in use where they are, and that is told on their board.
+                force.certificates.replace(config.tls.clone());
+            }
             force.listeners.commit(moves);
         }))
     }
@@ -116,11 +121,15 @@ impl Force {
     /// The targets whose configuration changed, made anew.
     fn rewired(&self, targets: &Targets) -> Result<Rewired, String> {
         let wired = self.targets.lock();
-        let known = targets.targets.iter().filter_map(|target| Some((target, &wired.get(&target.name)?.0)));
-        let changed = known.filter(|(target, current)| target != current);
+        let known = targets.targets.iter().filter_map(|target| Some((target, wired.get(&target.name)?)));
+        let changed = known.filter(|(target, (current, _))| *target != current);
         changed
-            .map(|(target, _)| {
-                let wiring = target.wire(&self.clock).map_err(|why| format!("target `{}`: {why}", target.name))?;
+            .map(|(target, (current, sender))| {
+                let wiring = if is_same_receiver(target, current) {
+                    Wiring { settings: target.settings.clone(), ..(*sender.get()).clone() }
+                } else {
+                    target.wire(&self.clock).map_err(|why| format!("target `{}`: {why}", target.name))?
+                };
                 Ok((target.clone(), wiring))
             })
             .collect()
@@ -140,6 +149,13 @@ impl Force {
             tracing::warn!("Targets that were added or removed take effect after a restart");
         }
     }
+}
+
+/// Whether two configurations of a target differ in pace and patience only, so that its client and its connections can be
+/// kept. The time-out is part of the client.
+fn is_same_receiver(target: &TargetConfig, current: &TargetConfig) -> bool {
+    let paced = TargetConfig { settings: current.settings.clone(), ..target.clone() };
+    paced == *current && target.settings.timeout == current.settings.timeout
 }
 
 /// Tells readers only of what changed: some of them start something anew when they are told.

@@ -203,7 +203,7 @@ fn in_words(command: &ConfigCommand, answer: &Value) -> String {
 fn shown(setting: &Value) -> String {
     match (setting["masked"].as_bool(), setting["set"].as_bool(), &setting["value"]) {
         (Some(true), Some(true), _) => "(set, not shown)".to_owned(),
-        (Some(true), ..) => "(not set)".to_owned(),
+        (Some(true), ..) => "(not set here)".to_owned(),
         (_, _, value) => plain(value),
     }
 }
@@ -212,6 +212,7 @@ fn plain(value: &Value) -> String {
     match value {
         Value::String(text) if text.is_empty() => "(empty)".to_owned(),
         Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "(empty)".to_owned(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
         Value::Null => "-".to_owned(),
         other => other.to_string(),

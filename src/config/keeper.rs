@@ -97,6 +97,7 @@ impl Keeper {
     pub fn open(&self, prepare: Prepare) {
         // A second caller would be a fault of the program's own start; the first one's way stays in use.
         let _ = self.shared.prepare.set(prepare);
+        metrics::gauge!(CONFIG_IN_FORCE).set(1.0);
     }
 
     /// The configuration in force.

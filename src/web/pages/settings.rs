@@ -55,7 +55,7 @@ struct SettingView {
 impl SettingView {
     fn new(setting: &Setting) -> Self {
         let key = setting.key;
-        let masked = if setting.is_set { "set, not shown" } else { "not set" };
+        let masked = if setting.is_set { "set, not shown" } else { "not set here" };
         let value = if key.masked { masked.to_owned() } else { visible(&setting.text) };
         let origin_note = match (setting.origin, &setting.beneath) {
             (Origin::Environment(variable), _) => variable.to_owned(),
