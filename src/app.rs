@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::force::{Force, Lives, Wired, lives};
 use self::listeners::Listeners;
-use self::slots::{INPUTS, SlotParts, WEB, slots};
+use self::slots::{INPUTS, WEB, slots};
 use crate::access::KeyRing;
 use crate::admin::{Admin, AdminParts, FirstLogin};
 use crate::alerter::{self, AlerterParts, RefreshParts, Traffic};
@@ -68,6 +68,13 @@ pub struct Greeting {
     pub secrets_file: PathBuf,
 }
 
+impl Greeting {
+    fn new(config: &Config, first_login: Option<FirstLogin>) -> Self {
+        let secrets_file = config.data_dir.join(SECRETS_FILE);
+        Self { first_login, fresh_keys: config.fresh_keys.clone(), secrets_file }
+    }
+}
+
 /// Running tasks with the tokens that end them, by step of the stop.
 struct Tasks {
     stop_listeners: CancellationToken,
@@ -93,14 +100,7 @@ impl App {
         let changed = Arc::new(Notify::new());
         let stop_stages = CancellationToken::new();
         let wired = wire_targets(&config.targets, &clock)?;
-        let remediation = remediation::Parts {
-            queues: &queues,
-            stores: &stores,
-            lives: &lives,
-            clock: &clock,
-            targets: wired.iter().map(|(name, (_, sender))| (name.clone(), sender.subscribe())).collect(),
-            node: node_name(),
-        };
+        let remediation = remediation::Parts::new(&queues, &stores, &lives, &clock, &wired);
         let (remedy, healers) = remediation::start(remediation, &stop_stages)?;
         let (slo, counting) = levels::start(&queues, &stores, &lives, &clock, node_name(), &stop_stages).await?;
         let keeper = Keeper::new(config.clone(), Arc::clone(&stores.settings));
@@ -128,8 +128,7 @@ impl App {
         let parts = StageParts { queues: &queues, stores: &stores, lives: &lives, clock: &clock, rates: &rates };
         Intake::count_recovered(queues.events.depth().items);
         let mut stages = start_alerter(&parts, &changed, &stop_stages).await?;
-        let forwarders = start_forwarders(&parts, &wired, &targets, &stop_stages)?;
-        stages.extend(forwarders);
+        stages.extend(start_forwarders(&parts, &wired, &targets, &stop_stages)?);
         stages.extend(healers);
         stages.push(tokio::spawn(admin.clone().watch_trail(stop_stages.clone())));
         stages.push(counting);
@@ -153,38 +152,15 @@ impl App {
             stop: stop_listeners.clone(),
         };
         let probes = web::probes::router(admin.clone(), prometheus, web::WebOptions::default());
-        let slots = slots(&SlotParts {
-            context: &context,
-            admin: &admin,
-            probes: &probes,
-            certificates: &certificates,
-            stop_pages: &stop_pages,
-        });
+        let slots = slots(&context, &admin, &probes, &certificates, &stop_pages);
         let listeners = Listeners::start(slots, &config.listen, board.clone());
-        let force = Arc::new(Force {
-            senders,
-            targets: Mutex::new(wired),
-            listeners,
-            certificates,
-            tls: Mutex::new(config.tls.clone()),
-            changed,
-            logs,
-            clock,
-        });
-        // Not kept alive by those who may change settings: it holds the way into the intake, which a stop has to close.
-        let prepared = Arc::downgrade(&force);
-        keeper.open(Arc::new(move |config| {
-            let force = prepared.upgrade().ok_or("the appliance is stopping")?;
-            force.prepare(config)
-        }));
+        let (targets, tls) = (Mutex::new(wired), Mutex::new(config.tls.clone()));
+        let force = Arc::new(Force { senders, targets, listeners, certificates, tls, changed, logs, clock });
+        force.follow(&keeper);
         stages.push(secrets::watch(admin.clone(), keeper.clone(), stop_stages.clone()));
         config.tell_ignored(&[]);
 
-        let greeting = Greeting {
-            first_login,
-            fresh_keys: config.fresh_keys.clone(),
-            secrets_file: config.data_dir.join(SECRETS_FILE),
-        };
+        let greeting = Greeting::new(&config, first_login);
         let tasks = Tasks { stop_listeners, intake: intake_task, stages: (stop_stages, stages), stop_pages };
         Ok((Self { admin, board, intake, queues, stores, keeper, force, tasks }, greeting))
     }

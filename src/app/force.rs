@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::listeners::Listeners;
 use crate::admin::AdminSecrets;
 use crate::clock::Clock;
-use crate::config::{Commit, Config, Targets};
+use crate::config::{Commit, Config, Keeper, Targets};
 use crate::forward::{TargetConfig, Wiring};
 use crate::live::{Live, LiveSender, live};
 use crate::model::TargetName;
@@ -84,6 +84,13 @@ pub(super) struct Force {
 type Rewired = Vec<(TargetConfig, Wiring)>;
 
 impl Force {
+    /// Has `keeper` put what changes into force here. It does not keep this alive: this holds the way into the intake, which
+    /// a stop has to close.
+    pub(super) fn follow(self: &Arc<Self>, keeper: &Keeper) {
+        let force = Arc::downgrade(self);
+        keeper.open(Arc::new(move |config| force.upgrade().ok_or("the appliance is stopping")?.prepare(config)));
+    }
+
     /// Makes everything ready for `config`; the error is for people, and then nothing was changed.
     pub(super) fn prepare(self: &Arc<Self>, config: &Config) -> Result<Commit, String> {
         let rewired = self.rewired(&config.targets)?;

@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::force::Lives;
-use super::random_seed;
+use super::force::{Lives, Wired};
+use super::{node_name, random_seed};
 use crate::clock::Clock;
 use crate::forward::Wiring;
 use crate::live::{Live, live};
@@ -31,6 +31,20 @@ pub(super) struct Parts<'a> {
     pub(super) targets: Vec<(TargetName, Live<Wiring>)>,
     /// The name of this appliance in its reports.
     pub(super) node: String,
+}
+
+impl<'a> Parts<'a> {
+    /// For the targets that there are.
+    pub(super) fn new(
+        queues: &'a Queues,
+        stores: &'a Stores,
+        lives: &'a Lives,
+        clock: &'a Clock,
+        wired: &Wired,
+    ) -> Self {
+        let targets = wired.iter().map(|(name, (_, sender))| (name.clone(), sender.subscribe())).collect();
+        Self { queues, stores, lives, clock, targets, node: node_name() }
+    }
 }
 
 /// Starts a prober for each target, and the loop.

@@ -22,16 +22,6 @@ pub(super) const WEB: &str = "web_http";
 /// The listeners that take events; a stop begins with them.
 pub(super) const INPUTS: &[&str] = &["syslog_udp", "syslog_tcp", "syslog_tls", "snmp", "ingest_http"];
 
-/// What the listeners are built from.
-pub(super) struct SlotParts<'a> {
-    pub(super) context: &'a ListenerContext,
-    pub(super) admin: &'a Admin,
-    pub(super) probes: &'a axum::Router,
-    pub(super) certificates: &'a Certificates,
-    /// Stops pages and API, which go on longer than the inputs.
-    pub(super) stop_pages: &'a CancellationToken,
-}
-
 /// Where a configuration wants a listener.
 type Wanted = fn(&Listen) -> Option<SocketAddr>;
 /// What a listener's start answers.
@@ -39,17 +29,22 @@ type Started = Result<JoinHandle<()>, BindError>;
 /// Makes the router of a listener, given its line on the board.
 type Router = Arc<dyn Fn(ListenerHandle) -> axum::Router + Send + Sync>;
 
-/// Every listener there is.
-pub(super) fn slots(parts: &SlotParts<'_>) -> Vec<Slot> {
-    let context = parts.context;
-    let door = parts.certificates.door(TlsListener::Syslog);
+/// Every listener there is. `stop_pages` stops pages and API, which go on longer than the inputs.
+pub(super) fn slots(
+    context: &ListenerContext,
+    admin: &Admin,
+    probes: &axum::Router,
+    certificates: &Certificates,
+    stop_pages: &CancellationToken,
+) -> Vec<Slot> {
+    let door = certificates.door(TlsListener::Syslog);
     let over_tls = move |context: &ListenerContext, address| ingest::syslog::start_tls(context, address, door.clone());
-    let (ingest, to_ingest) = (context.clone(), parts.probes.clone());
+    let (ingest, to_ingest) = (context.clone(), probes.clone());
     let ingest = Arc::new(move |line| ingest::http::router(ingest.clone(), line).merge(to_ingest.clone()));
-    let (admin, to_web) = (parts.admin.clone(), parts.probes.clone());
+    let (admin, to_web) = (admin.clone(), probes.clone());
     let web = Arc::new(move |_line| web::router(admin.clone()).merge(to_web.clone()));
     let http = |name, wanted, (listener, stop): (TlsListener, &CancellationToken), router| {
-        let site = Site { board: context.board.clone(), name, door: parts.certificates.door(listener), router };
+        let site = Site { board: context.board.clone(), name, door: certificates.door(listener), router };
         site.slot(wanted, stop)
     };
     vec![
@@ -58,7 +53,7 @@ pub(super) fn slots(parts: &SlotParts<'_>) -> Vec<Slot> {
         input(context, ("syslog_tls", Transport::Tcp), |listen| listen.syslog_tls, over_tls),
         input(context, ("snmp", Transport::Udp), |listen| listen.snmp, ingest::snmp::start),
         http("ingest_http", |listen| listen.ingest, (TlsListener::Ingest, &context.stop), ingest),
-        http(WEB, |listen| listen.http, (TlsListener::Web, parts.stop_pages), web),
+        http(WEB, |listen| listen.http, (TlsListener::Web, stop_pages), web),
     ]
 }
 
