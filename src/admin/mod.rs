@@ -49,7 +49,7 @@ pub use events::{AuditPage, EventStory, Found};
 pub use rule_input::{RuleInput, rule_json};
 pub use rules::{Explained, RuleList, TestMessage, TestOutcome, suggest_match};
 pub use secrets::{
-    SecretAct, SecretChanged, SecretLine, SecretLines, SlotLine, change_secret_offline, secrets_offline,
+    SecretAct, SecretChanged, SecretLine, SecretLines, SlotLine, change_secret_offline, secret_json, secrets_offline,
 };
 pub use settings::{Settings, ignored_json, setting_json, setting_text};
 pub use setup::issue_setup_token;

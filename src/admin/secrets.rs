@@ -398,6 +398,28 @@ fn line(name: &str, held: &HeldSecret) -> SecretLine {
     }
 }
 
+/// A secret as the API and the command line tell of it, without its values.
+pub fn secret_json(line: &SecretLine) -> Value {
+    let slot = |slot: &SlotLine| {
+        json!({
+            "set": slot.source.is_some(),
+            "source": slot.source.map(|source| source.name()),
+            "since": slot.since.map(|at| at.to_string()),
+            "last_used": slot.last_used.map(|at| at.to_string()),
+        })
+    };
+    json!({
+        "name": line.name,
+        "purpose": line.purpose,
+        "current": slot(&line.current),
+        "next": slot(&line.next),
+        "promote_at": line.promote_at.map(|at| at.to_string()),
+        "awaited": line.awaited,
+        "made_here": line.made_here,
+        "elsewhere": line.elsewhere,
+    })
+}
+
 fn unknown(name: &str) -> AdminError {
     AdminError::NotFound { what: "secret", key: name.chars().take(64).collect() }
 }

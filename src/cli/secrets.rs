@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::api::{Api, ApiArgs, encode};
-use crate::admin::{SecretAct, SecretChanged, SecretLine, SlotLine, change_secret_offline, secrets_offline};
+use crate::admin::{SecretAct, SecretChanged, SecretLine, change_secret_offline, secret_json, secrets_offline};
 use crate::clock::Clock;
 use crate::config::Sources;
 use crate::model::Timestamp;
@@ -231,19 +231,15 @@ fn quiet_terminal() -> Option<QuietTerminal> {
     (done == 0).then_some(QuietTerminal(settings))
 }
 
-/// A secret as the API tells of it.
+/// A secret as the API tells of it, but for its uses: only a running appliance knows those.
 fn line_json(line: &SecretLine) -> Value {
-    let slot = |slot: &SlotLine| {
-        json!({
-            "set": slot.source.is_some(),
-            "source": slot.source.map(|source| source.name()),
-            "since": slot.since.map(|at| at.to_string()),
-        })
-    };
-    json!({
-        "name": line.name, "purpose": line.purpose, "current": slot(&line.current), "next": slot(&line.next),
-        "promote_at": line.promote_at.map(|at| at.to_string()), "made_here": line.made_here, "elsewhere": line.elsewhere,
-    })
+    let mut told = secret_json(line);
+    for slot in [Slot::Current, Slot::Next] {
+        if let Some(members) = told[slot.name()].as_object_mut() {
+            drop(members.shift_remove("last_used"));
+        }
+    }
+    told
 }
 
 fn in_words(answer: &Value) -> String {

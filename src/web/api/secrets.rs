@@ -10,7 +10,7 @@ use super::super::Web;
 use super::super::auth::Caller;
 use super::super::fault::{Answer, Fault};
 use super::super::input::{JsonBody, Reason, Segment, parse_time};
-use crate::admin::{SecretAct, SecretChanged, SecretLine, SecretLines, SlotLine};
+use crate::admin::{SecretAct, SecretChanged, SecretLines, secret_json};
 use crate::model::Timestamp;
 use crate::secret::{Secret, Slot};
 
@@ -21,7 +21,7 @@ pub(super) async fn list(State(web): State<Web>) -> Answer<Json<Value>> {
 
 /// `GET /secrets/{name}`.
 pub(super) async fn show(State(web): State<Web>, Segment(name): Segment) -> Answer<Json<Value>> {
-    Ok(Json(line_json(&web.admin.secret_line(&name)?)))
+    Ok(Json(secret_json(&web.admin.secret_line(&name)?)))
 }
 
 /// `PUT /secrets/{name}`.
@@ -92,7 +92,7 @@ fn promote_at(body: &JsonBody) -> Answer<Option<Timestamp>> {
 
 /// The secret after the act; a value that was made is in it, and nobody on the way may keep the answer.
 fn changed(changed: SecretChanged) -> Answer<Response> {
-    let mut body = line_json(&changed.line);
+    let mut body = secret_json(&changed.line);
     if let Some(made) = changed.made {
         body["made"] = json!({"slot": Slot::Next.name(), "value": made.reveal()});
     }
@@ -113,31 +113,10 @@ fn lines_json(secrets: &SecretLines) -> Value {
         })
     });
     json!({
-        "secrets": secrets.lines.iter().map(line_json).collect::<Vec<_>>(),
+        "secrets": secrets.lines.iter().map(secret_json).collect::<Vec<_>>(),
         "total": secrets.lines.len(),
         "fault": secrets.fault.as_ref().map(|(since, why)| json!({"since": time(*since), "error": why})),
         "vault": vault,
         "used_since": secrets.counted_since.map(time),
-    })
-}
-
-fn line_json(line: &SecretLine) -> Value {
-    let slot = |slot: &SlotLine| {
-        json!({
-            "set": slot.source.is_some(),
-            "source": slot.source.map(|source| source.name()),
-            "since": slot.since.map(|at| at.to_string()),
-            "last_used": slot.last_used.map(|at| at.to_string()),
-        })
-    };
-    json!({
-        "name": line.name,
-        "purpose": line.purpose,
-        "current": slot(&line.current),
-        "next": slot(&line.next),
-        "promote_at": line.promote_at.map(|at| at.to_string()),
-        "awaited": line.awaited,
-        "made_here": line.made_here,
-        "elsewhere": line.elsewhere,
     })
 }
