@@ -338,8 +338,14 @@ impl Values {
     }
 
     fn overlay_file(&mut self, text: &str, file: &str) -> Result<(), ConfigError> {
-        let mut table: toml::Table =
-            text.parse().map_err(|error| ConfigError(format!("`{file}` is not valid TOML: {error}")))?;
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            // Without the line itself, as the error would print it: a key may stand there.
+            let line = error
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .map_or(1, |before| before.matches('\n').count() + 1);
+            ConfigError(format!("`{file}` is not valid TOML: {} in line {line}", error.message().replace('\n', ", ")))
+        })?;
         self.targets = take_targets(&mut table, file)?;
         for (section, content) in &table {
             if KEYS.iter().all(|key| key.section != section) {
@@ -531,7 +537,9 @@ mod tests {
         check("", &[("MOOG_RATE_LIMIT", "fast")], &["MOOG_RATE_LIMIT", "from 0 to"]);
         check("", &[("MUTTD_LOG", "info,=")], &["MUTTD_LOG", "log filter"]);
         check("[dynamic]\nremediation_enabled = 1", &[], &["remediation_enabled", "true or false"]);
-        check("not toml", &[], &["not valid TOML"]);
+        check("not toml", &[], &["not valid TOML", "in line 1"]);
+        let error = with_file("[moog]\n\napi_key = se cret", &[]).expect_err("no text").to_string();
+        assert!(error.contains("in line 3") && !error.contains("cret"), "{error}");
     }
 
     fn kept(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -96,12 +96,12 @@ impl ListenerBoard {
         ListenerHandle { entry }
     }
 
-    /// Takes a line away: its listener was switched off.
+    /// Takes a line away: its listener was switched off, which is no failure, so its gauge has no value any more.
     pub fn remove(&self, name: &str) {
         let mut entries = self.entries.lock();
         if let Some(index) = entries.iter().position(|entry| entry.name == name) {
             let entry = entries.remove(index);
-            metrics::gauge!(LISTENER_UP, "listener" => entry.name).set(0.0);
+            metrics::gauge!(LISTENER_UP, "listener" => entry.name).set(f64::NAN);
         }
     }
 
