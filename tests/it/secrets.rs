@@ -12,12 +12,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{ADMIN_KEY, Answer, Browser, Faulty, Form, Mode, Request, Server, eventually};
+use crate::support::{ADMIN_KEY, Answer, Browser, Faulty, Form, Mode, Request, Server, ServerBuilder, eventually};
 
-const OLD_INGEST: &str = "old-ingest-key-4f1c9a7be2";
-const OLD_ADMIN: &str = "old-admin-key-83d05b61fa";
-const OLD_MOOG: &str = "old-receiver-key-c27e94d01b";
-const NEW_MOOG: &str = "new-receiver-key-5a6f38e9d4";
+pub const OLD_INGEST: &str = "old-ingest-key-4f1c9a7be2";
+pub const OLD_ADMIN: &str = "old-admin-key-83d05b61fa";
+pub const OLD_MOOG: &str = "old-receiver-key-c27e94d01b";
+pub const NEW_MOOG: &str = "new-receiver-key-5a6f38e9d4";
 const COMMUNITY: &str = "community-9e4d7c2b10f8";
 const PASSWORD: &str = "first-password-7b3e5d9c1a";
 
@@ -31,6 +31,11 @@ fn keep(data: &Path, text: &str) {
 
 /// A server whose keys are in `secrets.toml` alone, and which delivers to `faulty` with the secret `noc`.
 fn house(folder: &TempDir, faulty: &Faulty) -> Server {
+    house_with(Server::builder(), folder, faulty)
+}
+
+/// The same with what the builder has already.
+pub fn house_with(builder: ServerBuilder, folder: &TempDir, faulty: &Faulty) -> Server {
     let data = folder.path().join("data");
     std::fs::create_dir(&data).expect("a directory");
     keep(
@@ -45,12 +50,12 @@ fn house(folder: &TempDir, faulty: &Faulty) -> Server {
     );
     std::fs::write(data.join("muttd.toml"), target).expect("written");
     let own = ["MUTTD_INGEST_API_KEY", "MUTTD_ADMIN_API_KEY"];
-    let builder = own.into_iter().fold(Server::builder(), |builder, name| builder.env(name, ""));
+    let builder = own.into_iter().fold(builder, |builder, name| builder.env(name, ""));
     let builder = builder.env("MUTTD_SNMP_COMMUNITIES", COMMUNITY).env("MUTTD_ADMIN_PASSWORD", PASSWORD);
     builder.data(&data).start()
 }
 
-fn rule(server: &Server, key: &str) {
+pub fn rule(server: &Server, key: &str) {
     let rule = json!({
         "match_string": "key drill", "match_type": "contains", "prod_handling": "Page_and_ticket", "priority": 1,
         "dev_handling": "Ignore", "team_assignment": "NETO", "is_active": true,
@@ -59,7 +64,7 @@ fn rule(server: &Server, key: &str) {
     eventually("the rule is in force", || (server.metrics().sum("mutt_rules_active", &[]) == 1).then_some(()));
 }
 
-fn post(server: &Server, key: &str, path: &str, body: &Value) -> Answer {
+pub fn post(server: &Server, key: &str, path: &str, body: &Value) -> Answer {
     Request::post(server.ports.web, format!("/api/v2/secrets/{path}")).key(key).json(body).expect()
 }
 
@@ -72,12 +77,12 @@ fn ingest(server: &Server, key: &str, text: &str) -> u16 {
     Request::post(server.ports.ingest, "/api/v2/ingest").key(key).json(&event).expect().status
 }
 
-fn made(answer: &Value) -> String {
+pub fn made(answer: &Value) -> String {
     answer["made"]["value"].as_str().unwrap_or_else(|| panic!("no value was made: {answer}")).to_owned()
 }
 
 /// Clients that never stop: one sends events, one asks the API, each with the key that it holds at the moment.
-struct Flow {
+pub struct Flow {
     keys: Arc<[Mutex<String>; 2]>,
     sent: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -85,7 +90,7 @@ struct Flow {
 }
 
 impl Flow {
-    fn start(server: &Server) -> Self {
+    pub fn start(server: &Server) -> Self {
         let keys = Arc::new([Mutex::new(OLD_INGEST.to_owned()), Mutex::new(OLD_ADMIN.to_owned())]);
         let (sent, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let (ports, mut clients) = (server.ports, Vec::new());
@@ -109,17 +114,17 @@ impl Flow {
         Self { keys, sent, stop, clients }
     }
 
-    fn use_key(&self, client: usize, key: &str) {
+    pub fn use_key(&self, client: usize, key: &str) {
         key.clone_into(&mut self.keys[client].lock().expect("no panic"));
     }
 
     /// Waits until so many further events were sent.
-    fn go_on(&self) {
+    pub fn go_on(&self) {
         let until = self.sent.load(Ordering::Relaxed) + 20;
         eventually("events go on", || (self.sent.load(Ordering::Relaxed) >= until).then_some(()));
     }
 
-    fn end(self) -> u64 {
+    pub fn end(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.clients.into_iter().for_each(|client| client.join().expect("no request was refused"));
         self.sent.load(Ordering::Relaxed)

@@ -55,7 +55,7 @@ fn printed(output: &Output) -> String {
 }
 
 /// Another legal value of a setting, as the API tells of it.
-fn another(setting: &Value) -> Value {
+pub fn another(setting: &Value) -> Value {
     match setting["type"].as_str() {
         Some("integer") => {
             let (value, max) =
