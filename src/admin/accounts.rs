@@ -13,12 +13,6 @@ use crate::secret::Secret;
 use crate::store::{Session, SessionClock, User, UserUpdate};
 use crate::telemetry::metrics::LOGINS;
 
-/// How long a login lasts at the longest: a shift.
-const SESSION_LIFE: Duration = Duration::from_secs(12 * 3_600);
-
-/// How long a session lasts that nobody uses: a long meeting. A page that refreshes itself uses it.
-const SESSION_IDLE: Duration = Duration::from_secs(2 * 3_600);
-
 /// A session's last use is written when it is so much later than the one written before.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
@@ -103,18 +97,18 @@ impl Admin {
 
     async fn open_session(&self, user: &str, peer: IpAddr) -> Result<LoggedIn, AdminError> {
         let token = hex(&random::<32>()?);
-        let now = self.parts.clock.now();
+        let (now, life) = (self.parts.clock.now(), self.parts.keeper.current().sessions.longest);
         let session = Session {
             token_hash: digest(&token),
             user: user.to_owned(),
             csrf_token: hex(&random::<32>()?),
             created_at: now,
             last_seen: now,
-            expires_at: now.plus(SESSION_LIFE),
+            expires_at: now.plus(life),
             peer: peer.to_string(),
         };
         self.parts.stores.accounts.put_session(session, self.session_clock()).await?;
-        Ok(LoggedIn { token, life: SESSION_LIFE })
+        Ok(LoggedIn { token, life })
     }
 
     /// The session a cookie belongs to, if it is in force. This is a use of it.
@@ -134,7 +128,7 @@ impl Admin {
 
     pub(super) fn session_clock(&self) -> SessionClock {
         let now = self.parts.clock.now();
-        SessionClock { now, unused_since: now.minus(SESSION_IDLE) }
+        SessionClock { now, unused_since: now.minus(self.parts.keeper.current().sessions.idle) }
     }
 
     /// Ends a session.
@@ -244,7 +238,7 @@ mod tests {
         assert!(test.admin.session(&second.token).await.expect("works").is_none());
         assert!(test.admin.session("").await.expect("works").is_none());
         let unused = login().await;
-        test.clock.advance(SESSION_IDLE);
+        test.clock.advance(Duration::from_secs(2 * 3_600));
         assert!(test.admin.session(&unused.token).await.expect("works").is_none());
     }
 

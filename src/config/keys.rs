@@ -184,6 +184,8 @@ pub const KEYS: &[Key] = &[
     key("admin", "api_key", "MUTTD_ADMIN_API_KEY", Kind::Secret, "", "Key that may do everything. Made at first start and kept in secrets.toml when not set.").read_by("web"),
     key("admin", "api_key_next", "MUTTD_ADMIN_API_KEY_NEXT", Kind::Secret, "", "A second admin key that is accepted too, for rotation.").read_by("web"),
     key("admin", "password", "MUTTD_ADMIN_PASSWORD", Kind::Secret, "", "Password of the user `admin` when it is made at first start; a random one is made and printed once when not set.").read_by("web").after_restart(),
+    key("admin", "session_seconds", "MUTTD_ADMIN_SESSION_SECONDS", integer(300, 2_592_000), "43200", "How long a login lasts at the longest; sessions that began before a change keep their end.").unit("seconds").read_by("web"),
+    key("admin", "session_idle_seconds", "MUTTD_ADMIN_SESSION_IDLE_SECONDS", integer(300, 2_592_000), "7200", "How long a login lasts that nobody uses. A page that refreshes itself uses it.").unit("seconds").read_by("web"),
     key("syslog", "udp_listen", "MUTTD_SYSLOG_UDP_LISTEN", Kind::Address, "0.0.0.0:5514", "Address for syslog over UDP.").read_by("ingest"),
     key("syslog", "tcp_listen", "MUTTD_SYSLOG_TCP_LISTEN", Kind::Address, "0.0.0.0:5514", "Address for syslog over TCP.").read_by("ingest"),
     key("syslog", "tls_listen", "MUTTD_SYSLOG_TLS_LISTEN", Kind::Address, "", "Address for syslog over TLS (RFC 5425; its port is 6514).").read_by("ingest"),

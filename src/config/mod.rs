@@ -57,6 +57,8 @@ pub struct Config {
     pub admin_api_key: SecretPair,
     /// Password for the first user; `None` to have one made.
     pub admin_password: Option<Secret>,
+    /// How long logins last.
+    pub sessions: SessionLimits,
     /// How events are judged.
     pub alerter: alerter::Settings,
     /// Where alerts are delivered.
@@ -175,6 +177,15 @@ impl Sources {
         let secrets = self.secrets(&values, None)?;
         Raw { sources: self.clone(), values, secrets }.assemble()
     }
+}
+
+/// How long logins last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// At the longest.
+    pub longest: Duration,
+    /// Without use.
+    pub idle: Duration,
 }
 
 /// Addresses to listen on; `None` is off.
@@ -296,6 +307,10 @@ impl Raw {
             // The admin key works on every call, so it may ingest too.
             ingest_secrets: ingest::Secrets { api_keys: vec![ingest_api_key, admin_api_key.clone()], communities },
             admin_api_key,
+            sessions: SessionLimits {
+                longest: Duration::from_secs(values.number("admin", "session_seconds")),
+                idle: Duration::from_secs(values.number("admin", "session_idle_seconds")),
+            },
             admin_password: Some(values.secret("admin", "password").0).filter(|password| !password.is_empty()),
             alerter,
             targets,
