@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::keys::Key;
 use super::{Config, ConfigError, Setting};
-use crate::live::{Live, LiveSender, live};
+use crate::live::{LiveSender, live};
 use crate::store::{Change, SettingsStore, StoreError};
 use crate::telemetry::metrics::{CONFIG_IN_FORCE, CONFIG_RELOADS};
 
@@ -103,11 +103,6 @@ impl Keeper {
     /// The configuration in force.
     pub fn current(&self) -> Arc<Config> {
         self.shared.config.get()
-    }
-
-    /// The configuration in force, for those who want to be told of changes.
-    pub fn watch(&self) -> Live<Config> {
-        self.shared.config.subscribe()
     }
 
     /// Reads file, environment, store and secrets again and puts them into force.
