@@ -25,7 +25,7 @@ use crate::telemetry::{CertificateBoard, CertificateFacts, CertificateStatus};
 /// How often the files are looked at: a few system calls.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Files that could not be used are tried again after so many looks even if they did not change: an authority that is
+/// Files that could not be used are tried again after so many looks even if they did not change: a certificate that is
 /// valid from midnight on, a clock that was set right.
 const TRY_AGAIN_AFTER: u32 = 60;
 
