@@ -5,6 +5,7 @@
 //! Stop: listeners, intake, alerter, forwarder, pages, queues, stores - so that what was taken is kept. A listener that
 //! cannot bind is told on the board and in the log and tried again; the others go on.
 
+mod delivery;
 mod force;
 mod levels;
 mod listeners;
@@ -22,15 +23,15 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::force::{Force, Lives, Wired, lives};
+use self::delivery::{Delivery, DeliveryParts};
+use self::force::{Force, Lives, lives};
 use self::listeners::Listeners;
 use self::slots::{INPUTS, WEB, slots};
 use crate::access::KeyRing;
 use crate::admin::{Admin, AdminParts, FirstLogin};
 use crate::alerter::{self, AlerterParts, RefreshParts, Traffic};
 use crate::clock::Clock;
-use crate::config::{Config, Keeper, NotChanged, SECRETS_FILE, Targets};
-use crate::forward::{self, ForwarderParts};
+use crate::config::{Config, Keeper, NotChanged, SECRETS_FILE};
 use crate::ingest::{Gate, Intake, ListenerContext};
 use crate::live::{Live, live};
 use crate::model::{EventIds, TargetName};
@@ -99,11 +100,11 @@ impl App {
         let certificate_board = CertificateBoard::default();
         let changed = Arc::new(Notify::new());
         let stop_stages = CancellationToken::new();
-        let wired = wire_targets(&config.targets, &clock)?;
-        let remediation = remediation::Parts::new(&queues, &stores, &lives, &clock, &wired);
-        let (remedy, healers) = remediation::start(remediation, &stop_stages)?;
+        let delivery = new_delivery(&queues, &stores, &lives, &targets, &clock, &stop_stages);
+        let remediation = remediation::Parts::new(&queues, &stores, &lives, &clock, delivery.health());
+        let (remedy, healer) = remediation::start(remediation, &stop_stages)?;
         let (slo, counting) = levels::start(&queues, &stores, &lives, &clock, node_name(), &stop_stages).await?;
-        let keeper = Keeper::new(config.clone(), Arc::clone(&stores.settings));
+        let keeper = Keeper::new(config.clone(), Arc::clone(&stores.settings), Arc::clone(&stores.targets));
         let (key_sender, keys) = live(KeyRing::default());
         let admin = Admin::new(AdminParts {
             stores: stores.clone(),
@@ -128,8 +129,8 @@ impl App {
         let parts = StageParts { queues: &queues, stores: &stores, lives: &lives, clock: &clock, rates: &rates };
         Intake::count_recovered(queues.events.depth().items);
         let mut stages = start_alerter(&parts, &changed, &stop_stages).await?;
-        stages.extend(start_forwarders(&parts, &wired, &targets, &stop_stages)?);
-        stages.extend(healers);
+        delivery.commit(delivery.prepare(&config.targets).map_err(anyhow::Error::msg)?);
+        stages.push(healer);
         stages.push(tokio::spawn(admin.clone().watch_trail(stop_stages.clone())));
         stages.push(counting);
 
@@ -154,11 +155,12 @@ impl App {
         let probes = web::probes::router(admin.clone(), prometheus, web::WebOptions::default());
         let slots = slots(&context, &admin, &probes, &certificates, &stop_pages);
         let listeners = Listeners::start(slots, &config.listen, board.clone());
-        let (targets, tls) = (Mutex::new(wired), Mutex::new(config.tls.clone()));
-        let force = Arc::new(Force { senders, targets, listeners, certificates, tls, changed, logs, clock });
+        let tls = Mutex::new(config.tls.clone());
+        let force = Arc::new(Force { senders, delivery, listeners, certificates, tls, changed, logs });
         force.follow(&keeper);
         stages.push(secrets::watch(admin.clone(), keeper.clone(), stop_stages.clone()));
         config.tell_ignored(&[]);
+        config.tell_unusable(None);
 
         let greeting = Greeting::new(&config, first_login);
         let tasks = Tasks { stop_listeners, intake: intake_task, stages: (stop_stages, stages), stop_pages };
@@ -200,11 +202,12 @@ impl App {
     /// Takes no more, finishes what is under way, and closes everything. What is still queued is processed after the
     /// next start.
     pub async fn stop(self) {
-        let Tasks { stop_listeners, intake, stages, stop_pages } = self.tasks;
+        let Tasks { stop_listeners, intake, mut stages, stop_pages } = self.tasks;
         finish("listeners", (stop_listeners, self.force.listeners.take_tasks(INPUTS))).await;
         // The batching task ends when nobody can hand over events any more.
         drop(self.intake);
         let pages = (stop_pages, self.force.listeners.take_tasks(&[WEB]));
+        stages.1.extend(self.force.delivery.take_tasks());
         // What starts listeners anew holds the way into the intake.
         drop((self.force, self.keeper));
         wait("intake", intake).await;
@@ -294,41 +297,24 @@ async fn start_alerter(
     Ok(vec![refresh, worker])
 }
 
-/// Every target of the configuration, ready to be spoken to.
-fn wire_targets(targets: &Targets, clock: &Clock) -> anyhow::Result<Wired> {
-    let mut wired = Wired::new();
-    for config in &targets.targets {
-        let wiring = config.wire(clock).map_err(|why| anyhow::anyhow!("target `{}`: {why}", config.name))?;
-        wired.insert(config.name.clone(), (config.clone(), live(wiring).0));
-    }
-    Ok(wired)
-}
-
-/// A forwarder for each target.
-fn start_forwarders(
-    parts: &StageParts<'_>,
-    wired: &Wired,
+/// The forwarders and probers, of no target yet.
+fn new_delivery(
+    queues: &Queues,
+    stores: &Stores,
+    lives: &Lives,
     board: &TargetBoard,
+    clock: &Clock,
     stop: &CancellationToken,
-) -> anyhow::Result<Vec<JoinHandle<()>>> {
-    let mut tasks = Vec::new();
-    for (name, (config, sender)) in wired {
-        let outbox = parts.queues.outboxes.get(name).with_context(|| format!("the outbox of `{name}` is missing"))?;
-        let address = sender.get().target.address();
-        let (handle, commands) = board.register(name.clone(), config.kind.name, address);
-        let forwarder = ForwarderParts {
-            name: name.clone(),
-            outbox: outbox.clone(),
-            outboxes: parts.queues.outboxes.clone(),
-            dead: parts.queues.dead_alerts.clone(),
-            wiring: sender.subscribe(),
-            audit: Arc::clone(&parts.stores.audit),
-            board: handle,
-            clock: parts.clock.clone(),
-        };
-        tasks.push(forward::start(forwarder, commands, stop.clone()));
-    }
-    Ok(tasks)
+) -> Delivery {
+    Delivery::new(DeliveryParts {
+        outboxes: queues.outboxes.clone(),
+        dead: queues.dead_alerts.clone(),
+        audit: Arc::clone(&stores.audit),
+        board: board.clone(),
+        remedy: lives.remedy.clone(),
+        clock: clock.clone(),
+        stop: stop.clone(),
+    })
 }
 
 /// This machine's host name; the program's if it has none.

@@ -156,11 +156,11 @@ impl Admin {
 
     /// The targets letters can be sent to.
     pub fn target_names(&self) -> Vec<String> {
-        self.parts.queues.outboxes.keys().map(ToString::to_string).collect()
+        self.parts.queues.outboxes.all().keys().map(ToString::to_string).collect()
     }
 
     fn outbox_name(&self, name: &str) -> Result<TargetName, AdminError> {
-        let known = self.parts.queues.outboxes.keys().find(|target| target.as_str() == name).cloned();
+        let known = self.parts.queues.outboxes.all().keys().find(|target| target.as_str() == name).cloned();
         known.ok_or_else(|| {
             AdminError::invalid("target", format!("there is no such target; use {}", self.target_names().join(", ")))
         })

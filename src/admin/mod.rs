@@ -22,6 +22,7 @@ mod secrets;
 mod settings;
 mod setup;
 mod status;
+mod target_definitions;
 mod targets;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -54,6 +55,7 @@ pub use secrets::{
 pub use settings::{Settings, ignored_json, setting_json, setting_text};
 pub use setup::issue_setup_token;
 pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
+pub use target_definitions::{Enabled, TargetDefinition};
 pub use targets::{Abandoned, TargetLine, Targets};
 pub use trail::{ExportedHead, head_in, sign_head, verify_in};
 pub use users::{OpenSession, TemporaryPassword, UserInfo};

@@ -126,7 +126,7 @@ impl Admin {
     /// Every queue and how much waits in it.
     pub fn queue_lines(&self) -> Vec<QueueLine> {
         let named = self.parts.queues.named();
-        named.into_iter().map(|(name, depth)| QueueLine { name: name.to_owned(), depth }).collect()
+        named.into_iter().map(|(name, depth)| QueueLine { name, depth }).collect()
     }
 
     /// How the listeners are.

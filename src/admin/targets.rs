@@ -59,7 +59,7 @@ impl Admin {
     /// Every target, and every outbox without one.
     pub fn target_lines(&self) -> Targets {
         let statuses = self.targets();
-        let outboxes = &self.parts.queues.outboxes;
+        let outboxes = self.parts.queues.outboxes.all();
         let abandoned = outboxes
             .iter()
             .filter(|(name, outbox)| statuses.iter().all(|status| status.name != **name) && outbox.depth().items > 0);
@@ -122,7 +122,7 @@ impl Admin {
         let waiting = source.depth().items;
         let old = json!({"target": from, "alerts": waiting});
         self.note_act("outboxes", from, Some(old), Some(json!({"target": to})), actor, reason).await?;
-        self.drain(source, Fate::Moved(target)).await
+        self.drain(&source, Fate::Moved(&target)).await
     }
 
     /// Forgets what waits for a target that is not configured. Returns how many alerts that were.
@@ -133,11 +133,11 @@ impl Admin {
         let source = self.abandoned(from)?;
         let old = json!({"target": from, "alerts": source.depth().items});
         self.note_act("outboxes", from, Some(old), None, actor, reason).await?;
-        self.drain(source, Fate::Discarded).await
+        self.drain(&source, Fate::Discarded).await
     }
 
     /// An outbox that no forwarder works on.
-    fn abandoned(&self, name: &str) -> Result<&Queue<Alert>, AdminError> {
+    fn abandoned(&self, name: &str) -> Result<Queue<Alert>, AdminError> {
         let unknown = || AdminError::NotFound { what: "outbox without a target", key: name.chars().take(40).collect() };
         let found = self.target_lines().abandoned.into_iter().find(|line| line.name.as_str() == name);
         found.and_then(|line| self.parts.queues.outboxes.get(&line.name)).ok_or_else(unknown)
@@ -242,7 +242,7 @@ mod tests {
         let house = TestAdmin::new().await;
         let alerts: Vec<Alert> = (0..3).map(alert).collect();
         let moogsoft = TargetName::new("moogsoft").expect("a name");
-        house.queues.outboxes[&moogsoft].append(&alerts).await.expect("room");
+        house.queues.outboxes.get(&moogsoft).expect("an outbox").append(&alerts).await.expect("room");
         house
     }
 

@@ -51,7 +51,11 @@ impl TestAdmin {
         syslog.count_received(10);
         syslog.count_kernel_drops(3);
         listeners.register("snmp", ListenerState::Failed("port 1162 is taken by snmptrapd; stop it".into()));
-        let keeper = Keeper::new(Config::load(dir.path(), None).expect("valid"), Arc::clone(&stores.settings));
+        let keeper = Keeper::new(
+            Config::load(dir.path(), None).expect("valid"),
+            Arc::clone(&stores.settings),
+            Arc::clone(&stores.targets),
+        );
         keeper.open(Arc::new(|_| Ok(Box::new(|| {}))));
         let admin = Admin::new(AdminParts {
             stores: stores.clone(),
@@ -96,7 +100,10 @@ fn remedy(queues: &Queues, clock: &Clock) -> Remedy {
     let moogsoft = TargetName::new("moogsoft").expect("a valid name");
     let parts = RemedyParts {
         queues: queues.clone(),
-        health: BTreeMap::from([(moogsoft.clone(), Live::constant(Health::probed(moogsoft, NOON, Ok(()))))]),
+        health: Live::constant(BTreeMap::from([(
+            moogsoft.clone(),
+            Live::constant(Health::probed(moogsoft, NOON, Ok(()))),
+        )])),
         settings: Live::constant(remedy::Settings { enabled: false, ..remedy::Settings::for_team(team) }),
         report: Arc::new(|_| Box::pin(async { Ok(()) })),
         node: "mutt1".into(),
@@ -111,7 +118,7 @@ fn memory_queues() -> Queues {
     let moogsoft = TargetName::new("moogsoft").expect("a valid name");
     Queues {
         events: Queue::of_batches("ingest", singles("ingest")),
-        outboxes: BTreeMap::from([(moogsoft, Queue::of_singles("alert", singles("alert")))]),
+        outboxes: BTreeMap::from([(moogsoft, Queue::of_singles("alert", singles("alert")))]).into(),
         dead_events: Queue::of_singles("dlq.alerter", singles("dlq.alerter")),
         dead_alerts: Queue::of_singles("dlq.forwarder", singles("dlq.forwarder")),
         dead: Queue::of_singles("dead", singles("dead")),

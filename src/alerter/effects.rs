@@ -192,7 +192,8 @@ impl Effects {
         if alerts.is_empty() {
             return Ok(());
         }
-        let dealt = route::deal(&self.parts.outboxes, settings, alerts);
+        let outboxes = self.parts.outboxes.all();
+        let dealt = route::deal(&outboxes, settings, alerts);
         if dealt.is_empty() {
             let reason = "there is no target to send it to";
             return self.bury_alerts(ORIGIN, alerts, DeathClass::NoTarget, reason).await;

@@ -36,7 +36,6 @@ mod worker;
 #[cfg(test)]
 mod fixtures;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
@@ -50,8 +49,8 @@ pub use traffic::Traffic;
 
 use crate::clock::Clock;
 use crate::live::Live;
-use crate::model::{Alert, DeadLetter, Event, Judged, TargetName};
-use crate::queue::Queue;
+use crate::model::{DeadLetter, Event, Judged};
+use crate::queue::{Outboxes, Queue};
 use crate::store::{AuditLog, Unhandled};
 use crate::telemetry::Rates;
 
@@ -64,7 +63,7 @@ pub struct AlerterParts {
     /// Where events wait.
     pub events: Queue<Event>,
     /// Where alerts go, by target.
-    pub outboxes: BTreeMap<TargetName, Queue<Alert>>,
+    pub outboxes: Outboxes,
     /// Events that could not be judged (`dlq.alerter`).
     pub dead_events: Queue<DeadLetter>,
     /// Alerts that are shed (`dlq.forwarder`).

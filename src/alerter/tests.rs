@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::fixtures::{NOW, event, rule};
 use super::*;
-use crate::model::{DeliveryNote, EventId, RuleId, Team};
-use crate::queue::{MemoryBackend, Record};
+use crate::model::{Alert, DeliveryNote, EventId, RuleId, TargetName, Team};
+use crate::queue::{MemoryBackend, OutboxMap, Record};
 use crate::rules::{RuleSet, Scratch};
 use crate::store::{
     EventPage, EventQuery, Overrun, Sighting, StoreError, StoreResult, UnhandledEvents, UnhandledPolicy,
@@ -114,7 +114,7 @@ impl House {
         let clock = Clock::fixed(NOW);
         let parts = AlerterParts {
             events: Queue::of_batches("events", Arc::clone(&backend) as _),
-            outboxes: [(name, outbox.clone())].into(),
+            outboxes: OutboxMap::from([(name, outbox.clone())]).into(),
             dead_events: Queue::of_singles("dlq.alerter", single("dlq.alerter")),
             dead_alerts: Queue::of_singles("dlq.forwarder", single("dlq.forwarder")),
             audit: Arc::clone(&audit) as _,

@@ -116,7 +116,8 @@ impl Worker {
 
     /// How full the outboxes are; tells people when that changes.
     fn observe(&mut self, settings: &Settings) -> Observed {
-        let outboxes = self.parts.outboxes.iter().filter(|(name, _)| settings.sends_to(name));
+        let outboxes = self.parts.outboxes.all();
+        let outboxes = outboxes.iter().filter(|(name, _)| settings.sends_to(name));
         let observed = self.pressures.observe(outboxes.map(|(name, outbox)| (name, outbox.depth().items)), settings);
         let Observed { level, waiting, .. } = observed;
         if level != self.level {

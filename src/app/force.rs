@@ -2,25 +2,19 @@
 //! beforehand ([`Force::prepare`]), then all readers are switched over ([`Commit`]), which cannot fail. Lives in memory
 //! only: after a crash the next start reads the configuration anew.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::delivery::Delivery;
 use super::listeners::Listeners;
 use crate::admin::AdminSecrets;
-use crate::clock::Clock;
-use crate::config::{Commit, Config, Keeper, Targets};
-use crate::forward::{TargetConfig, Wiring};
+use crate::config::{Commit, Config, Keeper};
 use crate::live::{Live, LiveSender, live};
-use crate::model::TargetName;
 use crate::net::tls::{Certificates, TlsPlan};
 use crate::telemetry::logs::LogControl;
 use crate::{alerter, ingest, remedy, store, upkeep};
-
-/// What can rewire a target later, and the configuration it has now.
-pub(super) type Wired = BTreeMap<TargetName, (TargetConfig, LiveSender<Wiring>)>;
 
 /// The writing sides of everything that can change at run time.
 pub(super) struct Senders {
@@ -68,7 +62,7 @@ pub(super) fn lives(config: &Config) -> (Senders, Lives) {
 /// Everything that goes by the configuration.
 pub(super) struct Force {
     pub(super) senders: Senders,
-    pub(super) targets: Mutex<Wired>,
+    pub(super) delivery: Delivery,
     pub(super) listeners: Listeners,
     pub(super) certificates: Certificates,
     /// The plan that the certificates go by.
@@ -77,11 +71,7 @@ pub(super) struct Force {
     pub(super) changed: Arc<Notify>,
     /// The log's filter, where this process has one of its own.
     pub(super) logs: Option<LogControl>,
-    pub(super) clock: Clock,
 }
-
-/// A target that is to be spoken to differently.
-type Rewired = Vec<(TargetConfig, Wiring)>;
 
 impl Force {
     /// Has `keeper` put what changes into force here. It does not keep this alive: this holds the way into the intake, which
@@ -93,12 +83,12 @@ impl Force {
 
     /// Makes everything ready for `config`; the error is for people, and then nothing was changed.
     pub(super) fn prepare(self: &Arc<Self>, config: &Config) -> Result<Commit, String> {
-        let rewired = self.rewired(&config.targets)?;
+        let targets = self.delivery.prepare(&config.targets)?;
         let moves = self.listeners.prepare(&config.listen)?;
         let (force, config) = (Arc::clone(self), config.clone());
         Ok(Box::new(move || {
             force.switch(&config);
-            force.rewire(rewired, &config.targets);
+            force.delivery.commit(targets);
             let plan = std::mem::replace(&mut *force.tls.lock(), config.tls.clone());
             if plan != config.tls {
                 // Certificates that cannot be used leave those in use where they are, and that is told on their board.
@@ -124,45 +114,6 @@ impl Force {
             tracing::error!("Log filter kept: {error}");
         }
     }
-
-    /// The targets whose configuration changed, made anew.
-    fn rewired(&self, targets: &Targets) -> Result<Rewired, String> {
-        let wired = self.targets.lock();
-        let known = targets.targets.iter().filter_map(|target| Some((target, wired.get(&target.name)?)));
-        let changed = known.filter(|(target, (current, _))| *target != current);
-        changed
-            .map(|(target, (current, sender))| {
-                let wiring = if is_same_receiver(target, current) {
-                    Wiring { settings: target.settings.clone(), ..(*sender.get()).clone() }
-                } else {
-                    target.wire(&self.clock).map_err(|why| format!("target `{}`: {why}", target.name))?
-                };
-                Ok((target.clone(), wiring))
-            })
-            .collect()
-    }
-
-    fn rewire(&self, rewired: Rewired, targets: &Targets) {
-        let mut wired = self.targets.lock();
-        for (target, wiring) in rewired {
-            if let Some((current, sender)) = wired.get_mut(&target.name) {
-                sender.set(wiring);
-                *current = target;
-            }
-        }
-        if wired.len() != targets.targets.len()
-            || targets.targets.iter().any(|target| !wired.contains_key(&target.name))
-        {
-            tracing::warn!("Targets that were added or removed take effect after a restart");
-        }
-    }
-}
-
-/// Whether two configurations of a target differ in pace and patience only, so that its client and its connections can be
-/// kept. The time-out is part of the client.
-fn is_same_receiver(target: &TargetConfig, current: &TargetConfig) -> bool {
-    let paced = TargetConfig { settings: current.settings.clone(), ..target.clone() };
-    paced == *current && target.settings.timeout == current.settings.timeout
 }
 
 /// Tells readers only of what changed: some of them start something anew when they are told.

@@ -1,21 +1,18 @@
-//! Wires the remediation: who asks each target how it is, and which way a report takes. Decides nothing itself.
-//! A crash forgets what the targets answered; they are asked again at the start.
+//! Wires the remediation: which way a report takes. Decides nothing itself and keeps nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::force::{Lives, Wired};
+use super::force::Lives;
 use super::{node_name, random_seed};
 use crate::clock::Clock;
-use crate::forward::Wiring;
-use crate::live::{Live, live};
-use crate::model::{Alert, Decision, EventIds, Health, Judged, Matched, RuleId, TargetName};
+use crate::live::Live;
+use crate::model::{Alert, Decision, EventIds, Judged, Matched, RuleId};
 use crate::queue::Queues;
-use crate::remedy::{ProbeParts, Remedy, RemedyParts, Reporter, start_probe};
+use crate::remedy::{Healths, Remedy, RemedyParts, Reporter};
 use crate::store::Stores;
 
 /// The rule number of alerts that no rule made, as meta-alerts have it.
@@ -27,58 +24,37 @@ pub(super) struct Parts<'a> {
     pub(super) stores: &'a Stores,
     pub(super) lives: &'a Lives,
     pub(super) clock: &'a Clock,
-    /// The receivers of the outboxes, as they are configured at the moment.
-    pub(super) targets: Vec<(TargetName, Live<Wiring>)>,
+    /// How each target is.
+    pub(super) health: Live<Healths>,
     /// The name of this appliance in its reports.
     pub(super) node: String,
 }
 
 impl<'a> Parts<'a> {
-    /// For the targets that there are.
+    /// For the targets that there are, whichever they come to be.
     pub(super) fn new(
         queues: &'a Queues,
         stores: &'a Stores,
         lives: &'a Lives,
         clock: &'a Clock,
-        wired: &Wired,
+        health: Live<Healths>,
     ) -> Self {
-        let targets = wired.iter().map(|(name, (_, sender))| (name.clone(), sender.subscribe())).collect();
-        Self { queues, stores, lives, clock, targets, node: node_name() }
+        Self { queues, stores, lives, clock, health, node: node_name() }
     }
 }
 
-/// Starts a prober for each target, and the loop.
-pub(super) fn start(parts: Parts<'_>, stop: &CancellationToken) -> anyhow::Result<(Remedy, Vec<JoinHandle<()>>)> {
-    let mut tasks = Vec::new();
-    let mut healths = BTreeMap::new();
-    for (name, wiring) in parts.targets {
-        let (health, read) = live(Health::unknown(name.clone()));
-        healths.insert(name.clone(), read);
-        let probe = ProbeParts {
-            target: name,
-            ask: Arc::new(move || ask(wiring.get()).boxed()),
-            health,
-            settings: parts.lives.remedy.clone(),
-            clock: parts.clock.clone(),
-        };
-        tasks.push(start_probe(probe, stop.clone()));
-    }
+/// Starts the loop.
+pub(super) fn start(parts: Parts<'_>, stop: &CancellationToken) -> anyhow::Result<(Remedy, JoinHandle<()>)> {
     let remedy = RemedyParts {
         queues: parts.queues.clone(),
-        health: healths,
+        health: parts.health,
         settings: parts.lives.remedy.clone(),
         report: reporter(parts.queues, parts.stores, parts.lives),
         node: parts.node,
         ids: EventIds::new(random_seed()?),
         clock: parts.clock.clone(),
     };
-    let (remedy, task) = Remedy::start(remedy, stop.clone());
-    tasks.push(task);
-    Ok((remedy, tasks))
-}
-
-async fn ask(wiring: Arc<Wiring>) -> Result<(), String> {
-    wiring.probe().await
+    Ok(Remedy::start(remedy, stop.clone()))
 }
 
 /// The way of a meta-alert: into the audit and the recent store, then to the default targets.
@@ -96,6 +72,7 @@ pub(super) fn reporter(queues: &Queues, stores: &Stores, lives: &Lives) -> Repor
                 tracing::warn!(%error, "a report is not audited; it is sent all the same");
             }
             recent.append(&Arc::new(vec![judged]));
+            let outboxes = outboxes.all();
             let named = outboxes.iter().filter(|(name, _)| settings.default_targets.contains(name));
             let mut chosen: Vec<_> = named.map(|(_, outbox)| outbox).collect();
             if chosen.is_empty() {

@@ -1,7 +1,9 @@
-//! `muttd targets`: how delivery targets are, a test, the breaker's reset, and alerts of targets that are gone.
+//! `muttd targets`: how delivery targets are and are defined, a test, the breaker's reset, and alerts of targets that are gone.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -21,6 +23,43 @@ pub struct TargetsArgs {
 enum TargetsCommand {
     /// List every target (the default).
     List,
+    /// Print how a target is defined.
+    Show {
+        /// The target.
+        name: String,
+    },
+    /// Add a target to those kept in the store; it is spoken to at once.
+    Add {
+        /// A file with what would stand below `[[targets]]` in a configuration file.
+        file: PathBuf,
+        /// Keep it without speaking to it.
+        #[arg(long)]
+        disabled: bool,
+        /// Why, for the change log.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Give a target of the store another definition.
+    Edit {
+        /// The target.
+        name: String,
+        /// A file with the whole definition.
+        file: PathBuf,
+        /// Keep it without speaking to it.
+        #[arg(long)]
+        disabled: bool,
+        /// Why, for the change log.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Remove a target of the store; what waits in its outbox is kept.
+    Remove {
+        /// The target.
+        name: String,
+        /// Why, for the change log.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
     /// Send a test alert past the queue and show what the target answers.
     Test {
         /// The target.
@@ -70,6 +109,21 @@ pub async fn run(args: TargetsArgs) -> anyhow::Result<ExitCode> {
 async fn ask(api: &Api, command: Option<&TargetsCommand>) -> anyhow::Result<Value> {
     match command {
         None | Some(TargetsCommand::List) => api.ask(Method::GET, "/targets", None).await,
+        Some(TargetsCommand::Show { name }) => {
+            api.ask(Method::GET, &format!("/targets/{}", segment(name)?), None).await
+        }
+        Some(TargetsCommand::Add { file, disabled, reason }) => {
+            let body = json!({"definition": definition(file)?, "enabled": !disabled, "reason": reason});
+            api.ask(Method::POST, "/targets", Some(&body)).await
+        }
+        Some(TargetsCommand::Edit { name, file, disabled, reason }) => {
+            let body = json!({"definition": definition(file)?, "enabled": !disabled, "reason": reason});
+            api.ask(Method::PUT, &format!("/targets/{}", segment(name)?), Some(&body)).await
+        }
+        Some(TargetsCommand::Remove { name, reason }) => {
+            api.ask_with_reason(Method::DELETE, &format!("/targets/{}", segment(name)?), given(reason)).await?;
+            Ok(json!({"removed": name}))
+        }
         Some(TargetsCommand::Test { name, reason }) => {
             api.ask_with_reason(Method::POST, &format!("/targets/{}/test", segment(name)?), given(reason)).await
         }
@@ -84,6 +138,10 @@ async fn ask(api: &Api, command: Option<&TargetsCommand>) -> anyhow::Result<Valu
             api.ask_with_reason(Method::DELETE, &format!("/outboxes/{}", segment(name)?), given(reason)).await
         }
     }
+}
+
+fn definition(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))
 }
 
 /// A reason, if one was given.

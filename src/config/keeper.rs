@@ -11,9 +11,9 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 
 use super::keys::Key;
-use super::{Config, ConfigError, Setting};
+use super::{Config, ConfigError, Setting, TargetEdit};
 use crate::live::{LiveSender, live};
-use crate::store::{Change, SettingsStore, StoreError};
+use crate::store::{Change, SettingsStore, StoreError, TargetStore};
 use crate::telemetry::metrics::{CONFIG_IN_FORCE, CONFIG_RELOADS};
 
 /// Puts what was prepared into force; it cannot fail.
@@ -80,6 +80,7 @@ pub struct Keeper {
 struct Shared {
     config: LiveSender<Config>,
     store: Arc<dyn SettingsStore>,
+    targets: Arc<dyn TargetStore>,
     prepare: OnceLock<Prepare>,
     /// Its one permit is the right to change something.
     turn: Arc<Semaphore>,
@@ -87,9 +88,14 @@ struct Shared {
 
 impl Keeper {
     /// Holds `config`, which is in force already; changes are refused until [`Keeper::open`].
-    pub fn new(config: Config, store: Arc<dyn SettingsStore>) -> Self {
-        let shared =
-            Shared { config: live(config).0, store, prepare: OnceLock::new(), turn: Arc::new(Semaphore::new(1)) };
+    pub fn new(config: Config, store: Arc<dyn SettingsStore>, targets: Arc<dyn TargetStore>) -> Self {
+        let shared = Shared {
+            config: live(config).0,
+            store,
+            targets,
+            prepare: OnceLock::new(),
+            turn: Arc::new(Semaphore::new(1)),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -163,6 +169,25 @@ impl Keeper {
         .await
     }
 
+    /// Changes kept targets, all of them or none.
+    pub async fn set_targets(&self, edits: Vec<TargetEdit>, change: Change) -> Result<(), NotChanged> {
+        let shared = Arc::clone(&self.shared);
+        self.in_turn(async move {
+            let (current, wanted) = (shared.config.get(), edits.clone());
+            let candidate = on_blocking_thread(move || current.with_targets(&wanted)).await??;
+            let prepared = shared.prepare(candidate).await;
+            count(prepared.is_ok());
+            let (candidate, commit) = prepared?;
+            let kept = edits.into_iter().map(|edit| match edit {
+                TargetEdit::Keep(target) => (target.name.clone(), Some(target)),
+                TargetEdit::Forget(name) => (name, None),
+            });
+            shared.targets.put_targets(kept.collect(), &change).await?;
+            shared.put_into_force(candidate, commit).await
+        })
+        .await
+    }
+
     /// Forgets what is kept under a name that is no key here.
     pub async fn forget(&self, name: &str, change: Change) -> Result<(), NotChanged> {
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
@@ -205,6 +230,7 @@ impl Shared {
         on_blocking_thread(commit).await?;
         let known = self.config.get().ignored().to_vec();
         config.tell_ignored(&known);
+        config.tell_unusable(Some(&self.config.get().targets));
         self.config.set(config);
         Ok(())
     }
@@ -260,7 +286,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let recent = Live::constant(RecentSettings { max_bytes: 64 << 20, max_days: 7 });
         let stores = Stores::open(&dir.path().join("store"), Clock::system(), recent).expect("opens");
-        let keeper = Keeper::new(Config::load(dir.path(), None).expect("valid"), Arc::clone(&stores.settings));
+        let keeper = Keeper::new(
+            Config::load(dir.path(), None).expect("valid"),
+            Arc::clone(&stores.settings),
+            Arc::clone(&stores.targets),
+        );
         let threshold = Arc::new(Mutex::new(0));
         let seen = Arc::clone(&threshold);
         keeper.open(Arc::new(move |config| {

@@ -5,6 +5,7 @@
 //! `Settings`; none of them sees this module. [`Keeper`] is the one way by which a changed configuration comes into force.
 
 mod keeper;
+mod kept_targets;
 pub mod keys;
 mod reference;
 mod secrets;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use chrono::FixedOffset;
 
 pub use keeper::{Changed, Commit, Keeper, NotChanged, Prepare, Wish};
+pub use kept_targets::{TargetEdit, TargetOrigin, read_definition};
 use keys::Key;
 pub use secrets::{
     Edit, Fingerprint, HeldSecret, Keyring, NotEdited, OWN_SECRETS, OwnSecret, SECRETS_FILE, SecretSource, check_name,
@@ -167,6 +169,8 @@ impl Sources {
         let mut values = Values::read(file, |name| self.variable(name))?;
         let kept = store::kept_settings(&self.data_dir.join("store"));
         values.keep(&kept.map_err(|error| ConfigError(error.to_string()))?)?;
+        let targets = store::kept_targets(&self.data_dir.join("store"));
+        values.keep_targets(targets.map_err(|error| ConfigError(error.to_string()))?);
         Ok(values)
     }
 

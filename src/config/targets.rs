@@ -13,12 +13,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::kept_targets::{is_legacy, table_of};
 use super::secrets::NamedSecrets;
 use super::values::Values;
 use super::{ConfigError, narrow, size};
 use crate::alerter::Route;
 use crate::forward::{Guard, RawOptions, Secrets, Settings, TargetConfig, TargetKind};
 use crate::model::{Handling, Severity, TargetName, Team};
+use crate::store::KeptTarget;
 
 /// Targets beyond this are a mistake; each has a queue on disk and a task.
 const MOST_TARGETS: usize = 50;
@@ -36,6 +38,8 @@ pub struct Targets {
     pub routes: BTreeMap<TargetName, Route>,
     /// What takes the alerts that no route names.
     pub default: TargetName,
+    /// Targets kept in the store that cannot be used, and why.
+    pub unusable: BTreeMap<String, String>,
 }
 
 impl Targets {
@@ -113,8 +117,8 @@ pub fn reference() -> String {
     let mut section = String::from(
         "\n## [[targets]]\n\nWhere alerts go; as many as there are such tables. Without any there is one target, `moogsoft`, made of \
          `[moog]` and the `moog_*` keys; with `webhook_url` set it is there beside them. An alert that no target's route takes \
-         goes to `moogsoft`, or to the first target. Options of a target change with `SIGHUP`; targets are added and removed \
-         with a restart. Further keys are options of the kind: see `TARGETS.md`.\n\n\
+         goes to `moogsoft`, or to the first target. Targets are changed, \
+         added and removed with `SIGHUP`, and at run time in the store (TARGETS.md). Further keys are options of the kind: see `TARGETS.md`.\n\n\
          ```toml\n[[targets]]\nname = \"chat\"\nkind = \"moogsoft\"\nurl = \"https://moog.example.net/events/webhook_noc\"\n\
          secret = \"noc\"\n\n[targets.route]\nteams = [\"NETO\"]\nseverities = [0, 1, 2, 3]\n```\n\n\
          | key | value | default | meaning |\n|---|---|---|---|\n",
@@ -138,11 +142,26 @@ struct RawRoute {
     only_fallback: bool,
 }
 
-/// The targets of a configuration.
+/// The targets of a configuration: those of the file, and those kept in the store that can be used.
 pub fn read(values: &Values, secrets: &NamedSecrets) -> Result<Targets, ConfigError> {
+    let kept = values.kept_targets();
+    match read_with(values, secrets, kept) {
+        // The file and what is kept contradict each other: the file alone is in force.
+        Err(ConfigError(why)) if !kept.is_empty() => {
+            let mut targets = read_with(values, secrets, &[])?;
+            targets.unusable =
+                kept.iter().filter(|kept| kept.enabled).map(|kept| (kept.name.clone(), why.clone())).collect();
+            Ok(targets)
+        }
+        outcome => outcome,
+    }
+}
+
+fn read_with(values: &Values, secrets: &NamedSecrets, kept: &[KeptTarget]) -> Result<Targets, ConfigError> {
     let tables = values.targets();
-    if tables.len() > MOST_TARGETS {
-        return Err(ConfigError(format!("{} [[targets]] are too many; {MOST_TARGETS} is the most", tables.len())));
+    if tables.len() + kept.len() > MOST_TARGETS {
+        let number = tables.len() + kept.len();
+        return Err(ConfigError(format!("{number} [[targets]] are too many; {MOST_TARGETS} is the most")));
     }
     let legacy = legacy(values, secrets)?;
     let mut targets = Vec::new();
@@ -164,14 +183,34 @@ pub fn read(values: &Values, secrets: &NamedSecrets) -> Result<Targets, ConfigEr
             "target `{MOOGSOFT}` is defined by `webhook_url` in [moog] and by [[targets]]; remove one of them"
         )));
     }
+    let mut unusable = BTreeMap::new();
+    for kept in kept.iter().filter(|kept| kept.enabled) {
+        let taken = webhook && is_legacy(&kept.name) || targets.iter().any(|target| target.name.as_str() == kept.name);
+        let read = if taken {
+            Err("the configuration file defines a target of this name".to_owned())
+        } else {
+            table_of(&kept.definition).and_then(|table| target(&table, &legacy.settings, secrets))
+        };
+        match read {
+            Ok((target, route)) => {
+                routes.insert(target.name.clone(), route);
+                targets.push(target);
+            }
+            Err(why) => {
+                unusable.insert(kept.name.clone(), why);
+            }
+        }
+    }
     if webhook || targets.is_empty() {
         routes.insert(legacy.name.clone(), Route::default());
         targets.insert(0, legacy);
     }
-    check_fallbacks(&targets)?;
+    let idle = kept.iter().filter(|kept| !kept.enabled).map(|kept| kept.name.as_str());
+    let known: Vec<&str> = idle.chain(unusable.keys().map(String::as_str)).collect();
+    check_fallbacks(&targets, &known)?;
     let default = targets.iter().find(|target| target.name.as_str() == MOOGSOFT).or_else(|| targets.first());
     let default = default.map(|target| target.name.clone()).ok_or_else(|| ConfigError("there is no target".into()))?;
-    Ok(Targets { targets, routes, default })
+    Ok(Targets { targets, routes, default, unusable })
 }
 
 /// The target that `[moog]` and the `moog_*` keys define; its pace and patience are no one else's, but its breaker's
@@ -340,8 +379,9 @@ fn severity(value: &toml::Value) -> Result<Severity, String> {
     })
 }
 
-/// A fallback must be another target, and following fallbacks must come to an end.
-fn check_fallbacks(targets: &[TargetConfig]) -> Result<(), ConfigError> {
+/// A fallback must be another target, and following fallbacks must come to an end. One that is kept and not in use is
+/// waited for.
+fn check_fallbacks(targets: &[TargetConfig], idle: &[&str]) -> Result<(), ConfigError> {
     let next = |name: &TargetName| {
         let target = targets.iter().find(|target| target.name == *name)?;
         target.settings.fallback.as_ref()
@@ -350,6 +390,9 @@ fn check_fallbacks(targets: &[TargetConfig]) -> Result<(), ConfigError> {
         let mut last = &target.name;
         for _ in 0..=targets.len() {
             let Some(fallback) = next(last) else { break };
+            if idle.contains(&fallback.as_str()) {
+                break;
+            }
             if !targets.iter().any(|target| target.name == *fallback) {
                 return Err(ConfigError(format!("target `{last}`: `fallback` names `{fallback}`, which is no target")));
             }

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::keys::{DYNAMIC, KEYS, Key, Kind, find};
 use crate::model::Team;
 use crate::secret::Secret;
+use crate::store::KeptTarget;
 use crate::telemetry::logs;
 
 /// A configuration that cannot be used; every message names the key, where it was set and what it may be.
@@ -116,6 +117,8 @@ pub struct Values {
     ignored: Vec<Ignored>,
     /// `[[targets]]`, as they stand in the file.
     targets: Vec<toml::Table>,
+    /// Targets kept in the store, by name.
+    kept_targets: Vec<KeptTarget>,
 }
 
 impl fmt::Debug for Values {
@@ -128,8 +131,13 @@ impl fmt::Debug for Values {
 impl Values {
     /// Reads the file, if there is one, and the environment through `variable`.
     pub fn read(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut values =
-            Self { base: BTreeMap::new(), kept: BTreeMap::new(), ignored: Vec::new(), targets: Vec::new() };
+        let mut values = Self {
+            base: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            ignored: Vec::new(),
+            targets: Vec::new(),
+            kept_targets: Vec::new(),
+        };
         for key in KEYS {
             values.put(key, from_text(key, key.default, "its default")?, Origin::Default);
         }
@@ -238,6 +246,16 @@ impl Values {
     /// What is kept and not in force.
     pub fn ignored(&self) -> &[Ignored] {
         &self.ignored
+    }
+
+    /// Puts the targets kept in the store in the place of those that were there.
+    pub fn keep_targets(&mut self, kept: Vec<KeptTarget>) {
+        self.kept_targets = kept;
+    }
+
+    /// The targets kept in the store.
+    pub fn kept_targets(&self) -> &[KeptTarget] {
+        &self.kept_targets
     }
 
     /// The tables of `[[targets]]`.

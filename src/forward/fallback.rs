@@ -24,7 +24,7 @@ const WAIT: Duration = Duration::from_millis(500);
 pub(super) async fn take_over(desk: &Arc<Desk>, settings: &Settings) {
     let Some(fallback) = &settings.fallback else { return };
     let Some(outbox) = desk.parts.outboxes.get(fallback) else {
-        // It was added to the configuration after the start.
+        // It was taken out of the configuration meanwhile.
         return desk.unless_stopped(tokio::time::sleep(WAIT)).await;
     };
     if desk.parts.board.diverting(Some(fallback)) {

@@ -34,7 +34,6 @@ mod target;
 mod targets;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -53,7 +52,7 @@ pub use targets::KINDS;
 use crate::clock::Clock;
 use crate::live::Live;
 use crate::model::{Alert, DeadLetter, TargetName};
-use crate::queue::Queue;
+use crate::queue::{Outboxes, Queue};
 pub use crate::secret::{Secret, SecretPair, Secrets};
 use crate::store::AuditLog;
 use crate::telemetry::{TargetCommand, TargetHandle};
@@ -63,7 +62,7 @@ pub struct ForwarderParts {
     /// Alerts waiting for the target.
     pub outbox: Queue<Alert>,
     /// The outboxes of all targets, for a target's fallback.
-    pub outboxes: BTreeMap<TargetName, Queue<Alert>>,
+    pub outboxes: Outboxes,
     /// Where alerts go that the target will not take (`dlq.forwarder`).
     pub dead: Queue<DeadLetter>,
     /// The target's name.

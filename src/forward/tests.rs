@@ -1,5 +1,6 @@
 //! The forwarder against a real HTTP receiver and against a target that answers as told.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,7 +188,7 @@ impl House {
             outbox: outbox.clone(),
             dead: dead.clone(),
             name: moogsoft(),
-            outboxes: BTreeMap::from([(mail(), fallback.clone())]),
+            outboxes: BTreeMap::from([(mail(), fallback.clone())]).into(),
             wiring,
             audit: Arc::clone(&notes) as _,
             board: handle,

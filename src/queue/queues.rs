@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::backend::{Depth, QueueError};
 use super::fault::Fault;
 use super::options::QueueOptions;
+use super::outboxes::{OutboxMap, Outboxes};
 use super::sled::{SledBackend, disk};
 use super::typed::Queue;
-use crate::model::{Alert, DeadLetter, Event, TargetName};
-use std::collections::BTreeMap;
+use crate::model::{DeadLetter, Event, TargetName};
 
 /// All queues of one node.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub struct Queues {
     /// Everything received and not yet judged; records are micro-batches.
     pub events: Queue<Event>,
     /// Alerts waiting for their receiver, one queue a target.
-    pub outboxes: BTreeMap<TargetName, Queue<Alert>>,
+    pub outboxes: Outboxes,
     /// Events the alerter gave up on (`dlq.alerter`).
     pub dead_events: Queue<DeadLetter>,
     /// Alerts a forwarder gave up on (`dlq.forwarder`).
@@ -43,7 +43,7 @@ impl Queues {
             SledBackend::open_work(&dir.join(folder), name, options).map(|backend| (name.to_owned(), Arc::new(backend)))
         };
         let events = SledBackend::open_log(&dir.join("events"), "ingest", options)?;
-        let mut outboxes = BTreeMap::new();
+        let mut outboxes = OutboxMap::new();
         for target in targets {
             let (name, backend) = work(&format!("outbox-{target}"), &outbox_name(target, targets))?;
             outboxes.insert(target.clone(), Queue::of_singles(&name, backend));
@@ -69,13 +69,14 @@ impl Queues {
         if let Err(error) = ballast.take_if_possible(options.reserve_free_bytes) {
             tracing::warn!("No ballast in {}: {error}; a full disk may keep the queues from opening", dir.display());
         }
+        let outboxes = Outboxes::on_shelf(outboxes, dir.to_owned(), options.clone());
         Ok(Self { events: Queue::of_batches("ingest", Arc::new(events)), outboxes, dead_events, dead_alerts, dead })
     }
 
     /// Closes every queue, also when one of them fails; answers the first failure.
     pub async fn close(&self) -> Result<(), QueueError> {
         let mut result = self.events.close().await;
-        for outbox in self.outboxes.values() {
+        for outbox in self.outboxes.all().values() {
             result = result.and(outbox.close().await);
         }
         for letters in self.letters() {
@@ -85,10 +86,10 @@ impl Queues {
     }
 
     /// Name and depth of every queue, in the order events pass them.
-    pub fn named(&self) -> Vec<(&str, Depth)> {
-        let mut named = vec![(self.events.name(), self.events.depth())];
-        named.extend(self.outboxes.values().map(|outbox| (outbox.name(), outbox.depth())));
-        named.extend(self.letters().map(|queue| (queue.name(), queue.depth())));
+    pub fn named(&self) -> Vec<(String, Depth)> {
+        let mut named = vec![(self.events.name().to_owned(), self.events.depth())];
+        named.extend(self.outboxes.all().values().map(|outbox| (outbox.name().to_owned(), outbox.depth())));
+        named.extend(self.letters().map(|queue| (queue.name().to_owned(), queue.depth())));
         named
     }
 
@@ -100,7 +101,7 @@ impl Queues {
     /// What went wrong with the storage of any queue since the start.
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = self.events.faults();
-        faults.extend(self.outboxes.values().flat_map(Queue::faults));
+        faults.extend(self.outboxes.all().values().flat_map(Queue::faults));
         faults.extend(self.letters().into_iter().flat_map(Queue::faults));
         faults.sort_by_key(|fault| fault.at);
         faults
@@ -133,7 +134,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Cause, Environment, EventIds, Handling, Protocol, RuleId, Source, Team, Timestamp};
+    use crate::model::{Alert, Cause, Environment, EventIds, Handling, Protocol, RuleId, Source, Team, Timestamp};
 
     fn targets(names: &[&str]) -> Vec<TargetName> {
         names.iter().map(|name| TargetName::new(name).unwrap()).collect()
@@ -150,7 +151,7 @@ mod tests {
             let data = dir.path().join("queues");
             for round in 0..2 {
                 let queues = Queues::open(&data, &targets(names), &QueueOptions::default()).unwrap();
-                assert_eq!(queues.named().iter().map(|(name, _)| *name).collect::<Vec<_>>(), expected);
+                assert_eq!(queues.named().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), expected);
                 queues.dead_events.append(&[letter("first"), letter("second")]).await.unwrap();
                 assert_eq!(queues.dead_events.depth().records, 2 + round);
                 let leased = queues.dead_events.lease(1, Duration::ZERO).await.unwrap();
@@ -183,14 +184,32 @@ mod tests {
         let open = |names: &[&str]| Queues::open(dir.path(), &targets(names), &QueueOptions::default()).unwrap();
         let chat = TargetName::new("chat").unwrap();
         let queues = open(&["moogsoft", "chat", "mail"]);
-        queues.outboxes[&chat].append(&[alert()]).await.unwrap();
+        queues.outboxes.get(&chat).unwrap().append(&[alert()]).await.unwrap();
         queues.close().await.unwrap();
         drop(queues);
         let queues = open(&["moogsoft"]);
-        let names: Vec<&str> = queues.outboxes.keys().map(TargetName::as_str).collect();
+        let all = queues.outboxes.all();
+        let names: Vec<&str> = all.keys().map(TargetName::as_str).collect();
         assert_eq!(names, ["chat", "moogsoft"], "an empty outbox is not worth showing");
         assert_eq!(queues.named()[1].0, "alert.chat");
-        assert_eq!(queues.outboxes[&chat].depth().items, 1);
+        assert_eq!(queues.outboxes.get(&chat).unwrap().depth().items, 1);
+    }
+
+    #[tokio::test]
+    async fn an_outbox_that_is_opened_later_is_seen_by_all_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let queues = Queues::open(dir.path(), &targets(&["moogsoft"]), &QueueOptions::default()).unwrap();
+        let (others, chat) = (queues.outboxes.clone(), TargetName::new("chat").unwrap());
+        assert!(others.get(&chat).is_none());
+        for _ in 0..2 {
+            queues.outboxes.open(&chat).unwrap();
+            others.get(&chat).unwrap().append(&[alert()]).await.unwrap();
+        }
+        assert_eq!(queues.named()[1], ("alert.chat".to_owned(), others.get(&chat).unwrap().depth()));
+        queues.close().await.unwrap();
+        drop((queues, others));
+        let queues = Queues::open(dir.path(), &targets(&["moogsoft", "chat"]), &QueueOptions::default()).unwrap();
+        assert_eq!(queues.outboxes.get(&chat).unwrap().depth().items, 2);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(super) fn queues(targets: &[&str]) -> Queues {
     let outbox = |name: &&str| (target(name), Queue::of_singles(name, memory(name)));
     Queues {
         events: Queue::of_batches("ingest", memory("ingest")),
-        outboxes: targets.iter().map(outbox).collect::<BTreeMap<_, _>>(),
+        outboxes: targets.iter().map(outbox).collect::<BTreeMap<_, _>>().into(),
         dead_events: Queue::of_singles("dlq.alerter", memory("dlq.alerter")),
         dead_alerts: Queue::of_singles("dlq.forwarder", memory("dlq.forwarder")),
         dead: Queue::of_singles("dead", memory("dead")),

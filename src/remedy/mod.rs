@@ -58,7 +58,7 @@ pub struct RemedyParts {
     /// Where letters are, and where they go.
     pub queues: Queues,
     /// How each target is.
-    pub health: BTreeMap<TargetName, Live<Health>>,
+    pub health: Live<Healths>,
     /// What may change while it runs.
     pub settings: Live<Settings>,
     /// How the operator is told.
@@ -70,6 +70,9 @@ pub struct RemedyParts {
     /// The wall clock.
     pub clock: Clock,
 }
+
+/// How each target is, by its name; targets come and go while the process runs.
+pub type Healths = BTreeMap<TargetName, Live<Health>>;
 
 /// How the remediation is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +92,7 @@ pub struct Remedy {
     requests: mpsc::Sender<oneshot::Sender<RunReport>>,
     last: Arc<Mutex<Option<RunReport>>>,
     settings: Live<Settings>,
-    health: Arc<BTreeMap<TargetName, Live<Health>>>,
+    health: Live<Healths>,
 }
 
 impl Remedy {
@@ -102,7 +105,7 @@ impl Remedy {
             requests,
             last: Arc::default(),
             settings: parts.settings.clone(),
-            health: Arc::new(parts.health.clone()),
+            health: parts.health.clone(),
         };
         let runner = Runner {
             desk,
@@ -130,7 +133,7 @@ impl Remedy {
         RemedyStatus {
             settings: (*self.settings.get()).clone(),
             last: self.last.lock().clone(),
-            health: self.health.values().map(|health| (*health.get()).clone()).collect(),
+            health: self.health.get().values().map(|health| (*health.get()).clone()).collect(),
         }
     }
 

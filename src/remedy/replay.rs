@@ -60,12 +60,13 @@ impl Desk {
     }
 
     /// The outbox that a letter of this origin goes back to: its target's, or the only one there is.
-    pub(super) fn target_of(&self, origin: &str) -> Option<&TargetName> {
-        let mut targets = self.queues.outboxes.keys();
+    pub(super) fn target_of(&self, origin: &str) -> Option<TargetName> {
+        let outboxes = self.queues.outboxes.all();
+        let mut targets = outboxes.keys();
         if let Some(own) = targets.clone().find(|target| target.as_str() == origin) {
-            return Some(own);
+            return Some(own.clone());
         }
-        targets.next().filter(|_| targets.next().is_none())
+        targets.next().filter(|_| targets.next().is_none()).cloned()
     }
 
     /// Puts letters back: events into the event queue, alerts into their target's outbox or that of `to`. Letters that
@@ -114,7 +115,7 @@ impl Desk {
         outcome?;
         for (target, batch) in alerts {
             if let Some(outbox) = self.queues.outboxes.get(&target) {
-                self.append(queue, outbox, batch, left, done).await?;
+                self.append(queue, &outbox, batch, left, done).await?;
             }
         }
         Ok(())
@@ -130,12 +131,12 @@ impl Desk {
                 Ok(Way::Events(*event))
             }
             DeadRecord::Alert(mut alert) => {
-                let target = to.or_else(|| self.target_of(&letter.origin));
-                let target = target.filter(|target| self.queues.outboxes.contains_key(*target));
+                let target = to.cloned().or_else(|| self.target_of(&letter.origin));
+                let target = target.filter(|target| self.queues.outboxes.get(target).is_some());
                 let target =
                     target.ok_or_else(|| format!("there is no target `{}` any more; name another", letter.origin))?;
                 alert.event.note_replay(times, letter.first_died_at);
-                Ok(Way::Outbox(target.clone(), *alert))
+                Ok(Way::Outbox(target, *alert))
             }
             DeadRecord::Bytes(_) => Err("its bytes are not understood; it can only be discarded".to_owned()),
         }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::Settings;
 use super::letters::{DeadItem, DeadQueue};
 use super::poison::{Fate, Findings, fate, is_report, set_aside};
 use super::replay::{CHUNK, Desk};
+use super::{Healths, Settings};
 use crate::clock::Clock;
 use crate::live::Live;
-use crate::model::{Alert, EventIds, Health, TargetName, Timestamp};
+use crate::model::{Alert, EventIds, TargetName, Timestamp};
 use crate::queue::{QueueError, Seq};
 use crate::telemetry::metrics::AUTO_REMEDIATION;
 
@@ -49,7 +49,7 @@ pub struct RunReport {
 /// Everything a run needs.
 pub(super) struct Runner {
     pub(super) desk: Desk,
-    pub(super) health: BTreeMap<TargetName, Live<Health>>,
+    pub(super) health: Live<Healths>,
     pub(super) settings: Live<Settings>,
     pub(super) report: Reporter,
     pub(super) node: String,
@@ -127,7 +127,7 @@ impl Runner {
                 round.report.no_target += 1;
                 return false;
             };
-            if let Err(why) = self.is_healthy(target) {
+            if let Err(why) = self.is_healthy(&target) {
                 round.report.unhealthy.entry(target.clone()).or_insert(why);
                 return false;
             }
@@ -138,8 +138,8 @@ impl Runner {
     }
 
     fn is_healthy(&self, target: &TargetName) -> Result<(), String> {
-        let Some(health) = self.health.get(target) else { return Err("nobody asks how it is".to_owned()) };
-        let health = health.get();
+        let healths = self.health.get();
+        let Some(health) = healths.get(target).map(Live::get) else { return Err("nobody asks how it is".to_owned()) };
         if health.healthy { Ok(()) } else { Err(health.why.clone()) }
     }
 

@@ -40,7 +40,7 @@ impl House {
         let stop = CancellationToken::new();
         let parts = RemedyParts {
             queues: queues.clone(),
-            health: all,
+            health: Live::constant(all),
             settings: read,
             report: Arc::new(move |alert| {
                 told.lock().push(alert);
@@ -71,7 +71,7 @@ impl House {
 
     /// Takes everything out of the outbox and gives it up again, as a forwarder does whose receiver refuses it.
     async fn refuse_all(&self, name: &str) -> usize {
-        let outbox = &self.queues.outboxes[&target(name)];
+        let outbox = self.queues.outboxes.get(&target(name)).expect("an outbox");
         let leased = outbox.lease(1_000, Duration::ZERO).await.expect("open");
         for record in &leased {
             let alert = &record.items.as_ref().expect("alerts")[0];
@@ -88,7 +88,7 @@ impl House {
     }
 
     fn outbox(&self, name: &str) -> u64 {
-        self.queues.outboxes[&target(name)].depth().items
+        self.queues.outboxes.get(&target(name)).expect("an outbox").depth().items
     }
 }
 
@@ -161,7 +161,7 @@ async fn a_report_that_dies_itself_is_set_aside_without_a_further_report() {
     house.queues.dead_alerts.append(&letters(1, "moogsoft")).await.expect("room");
     house.run().await;
     let report = house.reports.lock()[0].clone();
-    house.queues.outboxes[&target("moogsoft")].append(&[report]).await.expect("room");
+    house.queues.outboxes.get(&target("moogsoft")).expect("an outbox").append(&[report]).await.expect("room");
     house.refuse_all("moogsoft").await;
     assert_eq!(house.run().await.poison, 1);
     assert_eq!((house.reports.lock().len(), house.depths()), (1, (0, 0, 2)));

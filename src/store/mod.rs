@@ -22,6 +22,7 @@ mod recent;
 mod rulebook;
 mod settings;
 pub mod sqlite;
+mod targets;
 mod trail;
 mod unhandled;
 
@@ -39,6 +40,7 @@ pub use query::{EventPage, EventQuery};
 pub use recent::{Recent, RecentSettings};
 pub use rulebook::RuleBook;
 pub use settings::{SETTINGS_TABLE, SettingsStore};
+pub use targets::{KeptTarget, TARGETS_TABLE, TargetStore};
 pub use trail::{Tampering, TrailFault, TrailHead, TrailReport};
 pub use unhandled::{Kind, Overrun, Sighting, Unhandled, UnhandledBatch, UnhandledEvents, UnhandledPolicy};
 
@@ -51,6 +53,11 @@ const CONFIG_DB: &str = "config.db";
 /// The settings kept below `dir`, read before its stores are open; none if there is nothing yet.
 pub fn kept_settings(dir: &Path) -> StoreResult<BTreeMap<String, String>> {
     sqlite::kept_settings(&dir.join(CONFIG_DB))
+}
+
+/// The targets kept below `dir`, read before its stores are open; none if there is nothing yet.
+pub fn kept_targets(dir: &Path) -> StoreResult<Vec<KeptTarget>> {
+    sqlite::kept_targets(&dir.join(CONFIG_DB))
 }
 
 /// Every store of one node.
@@ -70,6 +77,8 @@ pub struct Stores {
     pub api_keys: Arc<dyn ApiKeys>,
     /// Settings changed at run time.
     pub settings: Arc<dyn SettingsStore>,
+    /// Delivery targets changed at run time.
+    pub targets: Arc<dyn TargetStore>,
     /// Who changed what.
     pub changes: Arc<dyn ChangeLog>,
     /// Counters of unhandled events.
@@ -97,6 +106,7 @@ impl Stores {
             accounts: Arc::clone(&config) as Arc<dyn Accounts>,
             api_keys: Arc::clone(&config) as Arc<dyn ApiKeys>,
             settings: Arc::clone(&config) as Arc<dyn SettingsStore>,
+            targets: Arc::clone(&config) as Arc<dyn TargetStore>,
             changes: config,
         })
     }

@@ -159,6 +159,11 @@ impl TargetBoard {
         (TargetHandle { line }, receiver)
     }
 
+    /// Takes a line away: its target is not configured any more.
+    pub fn remove(&self, name: &TargetName) {
+        self.lines.lock().retain(|line| line.status.lock().name != *name);
+    }
+
     /// Every line, in the order of registration.
     pub fn status(&self) -> Vec<TargetStatus> {
         self.lines.lock().iter().map(|line| line.status.lock().clone()).collect()

@@ -18,6 +18,7 @@ mod first_five_minutes;
 mod forwarding;
 mod kill;
 mod layering;
+mod live_targets;
 mod no_restart;
 mod overload;
 mod pages;

@@ -99,6 +99,14 @@ CREATE TABLE api_keys (
     last_peer TEXT
 ) WITHOUT ROWID;
 ",
+        "
+CREATE TABLE delivery_targets (
+    name TEXT NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL,
+    definition TEXT NOT NULL,
+    enabled INTEGER NOT NULL
+) WITHOUT ROWID;
+",
     ],
 };
 

@@ -1,14 +1,18 @@
-//! Delivery targets over the API: how they are, a test, the breaker's reset, and outboxes of targets that are gone.
+//! Delivery targets over the API: how they are and how they are defined, a test, the breaker's reset, and outboxes of targets
+//! that are gone.
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::super::Web;
 use super::super::auth::Caller;
-use super::super::fault::Answer;
+use super::super::fault::{Answer, Fault};
 use super::super::input::{JsonBody, Reason, Segment};
-use crate::admin::{Abandoned, TargetLine};
+use super::created;
+use crate::admin::{Abandoned, Enabled, TargetDefinition, TargetLine};
 use crate::telemetry::TargetStatus;
 
 /// `GET /targets`.
@@ -18,12 +22,71 @@ pub(super) async fn list(State(web): State<Web>) -> Answer<Json<Value>> {
         "total": targets.configured.len(),
         "targets": targets.configured.iter().map(line_json).collect::<Vec<_>>(),
         "abandoned": targets.abandoned.iter().map(abandoned_json).collect::<Vec<_>>(),
+        "definitions": web.admin.target_definitions().iter().map(definition_json).collect::<Vec<_>>(),
     })))
 }
 
-/// `GET /targets/{name}`.
+/// `GET /targets/{name}`: how it is, if it is spoken to, and how it is defined.
 pub(super) async fn show(State(web): State<Web>, Segment(name): Segment) -> Answer<Json<Value>> {
-    Ok(Json(line_json(&web.admin.target(&name)?)))
+    let definition = web.admin.target_definition(&name)?;
+    let mut shown = definition_json(&definition);
+    if let (Ok(line), Some(shown)) = (web.admin.target(&name), shown.as_object_mut())
+        && let Value::Object(line) = line_json(&line)
+    {
+        shown.extend(line);
+    }
+    Ok(Json(shown))
+}
+
+/// `POST /targets`: adds one to those kept in the store.
+pub(super) async fn add(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Response> {
+    body.only(&["definition", "enabled"])?;
+    let (definition, enabled) = (body.text("definition")?, enabled(&body)?);
+    let made = web.admin.add_target(definition, enabled, &caller.0, body.reason.as_deref()).await?;
+    Ok(created("targets", &made.name, definition_json(&made)))
+}
+
+/// `PUT /targets/{name}`.
+pub(super) async fn change(
+    State(web): State<Web>,
+    caller: Caller,
+    Segment(name): Segment,
+    body: JsonBody,
+) -> Answer<Json<Value>> {
+    body.only(&["definition", "enabled"])?;
+    let (definition, enabled) = (body.text("definition")?, enabled(&body)?);
+    let changed = web.admin.change_target(&name, definition, enabled, &caller.0, body.reason.as_deref()).await?;
+    Ok(Json(definition_json(&changed)))
+}
+
+/// `DELETE /targets/{name}`.
+pub(super) async fn remove(
+    State(web): State<Web>,
+    caller: Caller,
+    Segment(name): Segment,
+    Reason(reason): Reason,
+) -> Answer<StatusCode> {
+    web.admin.remove_target(&name, &caller.0, reason.as_deref()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn enabled(body: &JsonBody) -> Answer<Enabled> {
+    match body.members()?.get("enabled") {
+        None | Some(Value::Bool(true)) => Ok(Enabled::Yes),
+        Some(Value::Bool(false)) => Ok(Enabled::No),
+        Some(_) => Err(Fault::field("enabled", "it is neither true nor false")),
+    }
+}
+
+fn definition_json(target: &TargetDefinition) -> Value {
+    json!({
+        "name": target.name,
+        "kind": target.kind,
+        "origin": if target.definition.is_some() { "store" } else { "file" },
+        "definition": target.definition,
+        "enabled": target.enabled,
+        "problem": target.problem,
+    })
 }
 
 /// `POST /targets/{name}/test`.

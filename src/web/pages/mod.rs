@@ -14,6 +14,7 @@ mod rules;
 mod secrets;
 mod settings;
 mod slo;
+mod target_form;
 mod targets;
 mod users;
 mod views;
@@ -62,6 +63,8 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/admin/secrets/act", get(secrets::confirm).post(secrets::act))
         .route("/changes/verify", post(changes::verify))
         .route("/targets", get(targets::list))
+        .route("/targets/edit", get(target_form::form).post(target_form::save))
+        .route("/targets/remove", get(target_form::confirm).post(target_form::remove))
         .route("/targets/test", post(targets::test))
         .route("/targets/reset", post(targets::reset))
         .route("/outboxes/move", post(targets::move_outbox))
@@ -144,6 +147,8 @@ fn done_text(code: &str) -> Option<&'static str> {
         "team-added" => "The team was assigned.",
         "team-saved" => "The team was changed.",
         "team-removed" => "The host has no team of its own any more.",
+        "target-saved" => "The target was saved and is in force.",
+        "target-removed" => "The target was removed.",
         "target-reset" => "The target is spoken to again.",
         "secret-changed" => "The secret was changed and is in force.",
         "outbox-moved" => "The alerts were moved.",

@@ -9,8 +9,9 @@ use super::super::auth::SignedIn;
 use super::super::fault::Answer;
 use super::super::input::{Fields, Posted};
 use super::super::text::{ago, bytes, count, moment, shortened, visible};
+use super::views::history_of;
 use super::{ConfirmPage, Frame, Trouble, done, shown, shown_again};
-use crate::admin::TargetLine;
+use crate::admin::{TargetDefinition, TargetLine};
 use crate::model::Timestamp;
 use crate::telemetry::{BreakerState, TargetStatus};
 
@@ -52,8 +53,30 @@ struct TargetsPage {
     targets: Vec<TargetView>,
     /// Name and what waits, in numbers and bytes.
     abandoned: Vec<(String, String, String)>,
+    definitions: Vec<DefinitionView>,
     test: Option<TestView>,
     trouble: Trouble,
+}
+
+/// How a target is defined.
+struct DefinitionView {
+    name: String,
+    kind: String,
+    of_file: bool,
+    enabled: bool,
+    problem: Option<String>,
+    history: String,
+}
+
+fn definition_view(target: TargetDefinition) -> DefinitionView {
+    DefinitionView {
+        history: history_of("delivery_targets", &target.name),
+        kind: visible(&target.kind),
+        of_file: target.definition.is_none(),
+        enabled: target.enabled,
+        problem: target.problem.as_deref().map(visible),
+        name: target.name,
+    }
 }
 
 /// `GET /targets`.
@@ -68,7 +91,8 @@ fn page(web: &Web, frame: Frame, test: Option<TestView>, trouble: Trouble) -> Ta
     let abandoned =
         abandoned.map(|line| (line.name.to_string(), count(line.waiting.items), bytes(line.waiting.bytes))).collect();
     let view = |line: &TargetLine| TargetView { waiting: count(line.waiting.items), ..target_view(&line.status, now) };
-    TargetsPage { frame, targets: targets.configured.iter().map(view).collect(), abandoned, test, trouble }
+    let definitions = web.admin.target_definitions().into_iter().map(definition_view).collect();
+    TargetsPage { frame, targets: targets.configured.iter().map(view).collect(), abandoned, definitions, test, trouble }
 }
 
 /// `POST /targets/test`.

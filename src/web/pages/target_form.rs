@@ -1,0 +1,99 @@
+//! Adding, changing and removing the delivery targets that are kept in the store: the definition as a text, as a
+//! configuration file would have it, with what is wrong beside it.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::super::Web;
+use super::super::auth::SignedIn;
+use super::super::fault::Answer;
+use super::super::input::{Fields, Posted};
+use super::super::text::visible;
+use super::{ConfirmPage, Frame, Trouble, done, shown, shown_again};
+use crate::admin::Enabled;
+
+/// What a new target's form begins with.
+const EXAMPLE: &str = "name = \"chat\"\nkind = \"slack\"\nsecret = \"slack\"\n\n[route]\nteams = [\"NETO\"]\n";
+
+#[derive(Template)]
+#[template(path = "target_form.html")]
+struct TargetFormPage {
+    frame: Frame,
+    /// Empty for a new one.
+    name: String,
+    definition: String,
+    enabled: bool,
+    reason: String,
+    trouble: Trouble,
+}
+
+/// `GET /targets/edit?name=`: without a name, a new one.
+pub(super) async fn form(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
+    let name = fields.text("name");
+    let (definition, enabled) = if name.is_empty() {
+        (EXAMPLE.to_owned(), true)
+    } else {
+        let target = web.admin.target_definition(&name)?;
+        (target.definition.unwrap_or_default(), target.enabled)
+    };
+    let (reason, trouble) = (String::new(), Trouble::default());
+    shown(&TargetFormPage { frame: Frame::new(&web, &by, "targets"), name, definition, enabled, reason, trouble })
+}
+
+/// `POST /targets/edit`.
+pub(super) async fn save(State(web): State<Web>, posted: Posted) -> Answer<Response> {
+    let (name, definition) = (posted.fields.text("name"), posted.fields.exact("definition"));
+    let enabled = if posted.fields.get("enabled").is_some() { Enabled::Yes } else { Enabled::No };
+    let (actor, reason) = (&posted.by.actor, posted.fields.get("reason"));
+    let outcome = if name.is_empty() {
+        web.admin.add_target(&definition, enabled, actor, reason).await
+    } else {
+        web.admin.change_target(&name, &definition, enabled, actor, reason).await
+    };
+    let Err(error) = outcome else { return Ok(done("/targets", "target-saved")) };
+    let trouble = Trouble::from(error);
+    let status = trouble.status;
+    let page = TargetFormPage {
+        frame: Frame::new(&web, &posted.by, "targets"),
+        name,
+        definition,
+        enabled: enabled == Enabled::Yes,
+        reason: posted.fields.text("reason"),
+        trouble,
+    };
+    shown_again(&page, status)
+}
+
+/// `GET /targets/remove?name=`.
+pub(super) async fn confirm(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
+    let name = web.admin.target_definition(&fields.text("name"))?.name;
+    shown(&remove_page(Frame::new(&web, &by, "targets"), name, Trouble::default(), String::new()))
+}
+
+/// `POST /targets/remove`.
+pub(super) async fn remove(State(web): State<Web>, posted: Posted) -> Answer<Response> {
+    let name = posted.fields.text("name");
+    let Err(error) = web.admin.remove_target(&name, &posted.by.actor, posted.fields.get("reason")).await else {
+        return Ok(done("/targets", "target-removed"));
+    };
+    let trouble = Trouble::from(error);
+    let status = trouble.status;
+    let frame = Frame::new(&web, &posted.by, "targets");
+    shown_again(&remove_page(frame, name, trouble, posted.fields.text("reason")), status)
+}
+
+fn remove_page(frame: Frame, name: String, trouble: Trouble, reason: String) -> ConfirmPage {
+    ConfirmPage {
+        frame,
+        title: "Remove a delivery target".into(),
+        consequence: "It is not spoken to any more. Alerts that wait for it are kept until you move or discard them.",
+        facts: vec![("Target", visible(&name))],
+        action: "/targets/remove".into(),
+        hidden: vec![("name", name)],
+        button: "Remove target",
+        back: "/targets".into(),
+        trouble,
+        reason,
+    }
+}
