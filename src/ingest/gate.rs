@@ -124,14 +124,17 @@ impl Gate {
         Self { settings, limiter: ArcSwap::from_pointee(None) }
     }
 
-    /// Whether `events` more may come in by `protocol` while the queue holds `depth`.
-    pub fn admit(&self, protocol: Protocol, events: usize, depth: Depth) -> Result<(), Refusal> {
+    /// Whether `events` more may come in by `protocol` while the queue holds `depth` and `under_way` were let in that are
+    /// not in it yet. Those count against streams and datagrams, which would else fill the room of others with what they
+    /// bring at once; HTTP has the last of the room, whatever the others are about to bring.
+    pub fn admit(&self, protocol: Protocol, events: usize, depth: Depth, under_way: u64) -> Result<(), Refusal> {
         let settings = self.settings.get();
         let limit = share(protocol, settings.max_queue_items);
         if events as u64 > limit {
             return Err(Refusal::TooMany { events: events as u64, limit });
         }
-        if depth.items.saturating_add(events as u64) > limit {
+        let ahead = if limit < settings.max_queue_items { under_way } else { 0 };
+        if depth.items.saturating_add(ahead).saturating_add(events as u64) > limit {
             return Err(Refusal::QueueFull { depth: depth.items, limit, unit: "events" });
         }
         let limit = share(protocol, settings.max_queue_bytes);
@@ -199,7 +202,7 @@ mod tests {
     fn streams_stop_first_then_datagrams_and_http_has_what_is_left() {
         let gate = gate(100, None);
         let check = |protocol, waiting, admitted: bool| {
-            let answer = gate.admit(protocol, 1, depth(waiting, 0));
+            let answer = gate.admit(protocol, 1, depth(waiting, 0), 0);
             assert_eq!(answer.is_ok(), admitted, "{protocol} at {waiting}: {answer:?}");
         };
         for (protocol, limit) in [
@@ -215,28 +218,42 @@ mod tests {
     }
 
     #[test]
+    fn what_streams_bring_at_once_counts_before_it_is_in_the_queue() {
+        let gate = gate(100, None);
+        let check = |protocol, under_way, admitted: bool| {
+            let answer = gate.admit(protocol, 10, depth(50, 0), under_way);
+            assert_eq!(answer.is_ok(), admitted, "{protocol} with {under_way} under way: {answer:?}");
+        };
+        check(Protocol::SyslogTcp, 30, true);
+        check(Protocol::SyslogTcp, 31, false);
+        check(Protocol::SyslogUdp, 35, true);
+        check(Protocol::SyslogUdp, 36, false);
+        check(Protocol::Http, 60, true);
+    }
+
+    #[test]
     fn bytes_are_shared_the_same_way() {
         let gate = gate(100, None);
-        assert!(gate.admit(Protocol::Http, 1, depth(1, 999)).is_ok());
-        let refused = gate.admit(Protocol::SyslogTcp, 1, depth(1, 900));
+        assert!(gate.admit(Protocol::Http, 1, depth(1, 999), 0).is_ok());
+        let refused = gate.admit(Protocol::SyslogTcp, 1, depth(1, 900), 0);
         assert_eq!(refused, Err(Refusal::QueueFull { depth: 900, limit: 900, unit: "bytes" }));
     }
 
     #[test]
     fn more_than_the_whole_queue_is_to_be_sent_in_parts() {
         let gate = gate(10, None);
-        let refusal = gate.admit(Protocol::Http, 11, depth(0, 0)).expect_err("too many");
+        let refusal = gate.admit(Protocol::Http, 11, depth(0, 0), 0).expect_err("too many");
         assert_eq!(refusal, Refusal::TooMany { events: 11, limit: 10 });
         assert!(refusal.needs_parts(11) && !refusal.needs_parts(1));
-        let full = gate.admit(Protocol::Http, 10, depth(1, 0)).expect_err("full for now");
+        let full = gate.admit(Protocol::Http, 10, depth(1, 0), 0).expect_err("full for now");
         assert!(!full.needs_parts(10), "waiting helps: {full}");
     }
 
     #[test]
     fn the_rate_limit_says_when_there_is_room_again() {
         let gate = gate(100, Some(10));
-        assert!(gate.admit(Protocol::Http, 10, depth(0, 0)).is_ok());
-        let refusal = gate.admit(Protocol::SyslogUdp, 5, depth(0, 0)).expect_err("over the limit");
+        assert!(gate.admit(Protocol::Http, 10, depth(0, 0), 0).is_ok());
+        let refusal = gate.admit(Protocol::SyslogUdp, 5, depth(0, 0), 0).expect_err("over the limit");
         assert!(matches!(refusal, Refusal::RateLimited { limit: 10, window_seconds: 10, .. }), "{refusal}");
         assert!(refusal.retry_after() > Duration::from_secs(3) && refusal.retry_after() <= Duration::from_secs(5));
     }

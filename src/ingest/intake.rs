@@ -12,6 +12,7 @@
 //! listener gives it up ([`Intake::count_dropped`]), so received = committed + dropped at every moment.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -75,6 +76,27 @@ struct Submission {
     /// `None` for listeners that do not wait (UDP).
     answer: Option<Asker>,
     _room: OwnedSemaphorePermit,
+    _under_way: UnderWay,
+}
+
+/// Events that were let in and are not in the queue yet; counted until this is dropped.
+struct UnderWay {
+    all: Arc<AtomicU64>,
+    events: u64,
+}
+
+impl UnderWay {
+    /// Counts `events`; also how many others there were before.
+    fn begin(all: &Arc<AtomicU64>, events: u64) -> (Self, u64) {
+        let before = all.fetch_add(events, Ordering::Relaxed);
+        (Self { all: Arc::clone(all), events }, before)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.events, Ordering::Relaxed);
+    }
 }
 
 /// Who asked, and waits for the answer.
@@ -86,6 +108,8 @@ pub struct Intake {
     gate: Arc<Gate>,
     queue: Queue<Event>,
     lanes: [Lane; LANES],
+    /// Events between the gate and the queue.
+    under_way: Arc<AtomicU64>,
 }
 
 /// The way in for one kind of input.
@@ -101,7 +125,7 @@ impl Intake {
     pub fn start(queue: Queue<Event>, gate: Gate, rates: Rates) -> (Self, tokio::task::JoinHandle<()>) {
         let (lanes, waiting) = lanes();
         let task = tokio::spawn(run(waiting, queue.clone(), rates));
-        (Self { gate: Arc::new(gate), queue, lanes }, task)
+        (Self { gate: Arc::new(gate), queue, lanes, under_way: Arc::default() }, task)
     }
 
     /// Hands over events and waits until they are on stable storage (`Ok`) or refused (given back).
@@ -142,14 +166,16 @@ impl Intake {
     async fn hand_over(&self, events: &[Event], answer: Option<Asker>) -> Result<(), Refusal> {
         // One listener brings all of them, so they are all of one protocol.
         let protocol = events.first().map_or(Protocol::Internal, |event| event.source.protocol);
-        self.gate.admit(protocol, events.len(), self.queue.depth())?;
+        let (under_way, before) = UnderWay::begin(&self.under_way, events.len() as u64);
+        self.gate.admit(protocol, events.len(), self.queue.depth(), before)?;
         let lane = &self.lanes[lane_of(protocol)];
         let in_memory = events.iter().map(Event::approximate_bytes).sum::<usize>();
         let permits = u32::try_from(in_memory.clamp(1, LANE_BYTES)).unwrap_or(u32::MAX);
         let room = Arc::clone(&lane.room).acquire_many_owned(permits).await.map_err(|_| Refusal::Stopping)?;
         let forms = write(events);
         let bytes = forms.iter().map(|form| form.bytes.len()).sum();
-        let submission = Submission { forms, summary: Summary::of(events), bytes, answer, _room: room };
+        let submission =
+            Submission { forms, summary: Summary::of(events), bytes, answer, _room: room, _under_way: under_way };
         lane.sender.send(submission).await.map_err(|_| Refusal::Stopping)
     }
 
@@ -403,7 +429,9 @@ mod tests {
         let lane = &lanes[lane_of(protocol)];
         let room = Arc::clone(&lane.room).try_acquire_many_owned(1).expect("room");
         let (forms, summary) = (write(&events), Summary::of(&events));
-        let sent = lane.sender.try_send(Submission { forms, summary, bytes: 100, answer: None, _room: room });
+        let (under_way, _) = UnderWay::begin(&Arc::default(), summary.events);
+        let submission = Submission { forms, summary, bytes: 100, answer: None, _room: room, _under_way: under_way };
+        let sent = lane.sender.try_send(submission);
         assert!(sent.is_ok(), "the lane is full");
     }
 
