@@ -104,7 +104,12 @@ impl App {
         let remediation = remediation::Parts::new(&queues, &stores, &lives, &clock, delivery.health());
         let (remedy, healer) = remediation::start(remediation, &stop_stages)?;
         let (slo, counting) = levels::start(&queues, &stores, &lives, &clock, node_name(), &stop_stages).await?;
-        let keeper = Keeper::new(config.clone(), Arc::clone(&stores.settings), Arc::clone(&stores.targets));
+        let keeper = Keeper::new(
+            config.clone(),
+            Arc::clone(&stores.settings),
+            Arc::clone(&stores.targets),
+            Arc::clone(&stores.edits),
+        );
         let (key_sender, keys) = live(KeyRing::default());
         let admin = Admin::new(AdminParts {
             stores: stores.clone(),

@@ -28,6 +28,7 @@ mod targets;
 pub(crate) mod testing;
 mod throttle;
 mod trail;
+mod transfer;
 mod users;
 
 use std::path::PathBuf;
@@ -58,6 +59,7 @@ pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
 pub use target_definitions::{Enabled, TargetDefinition};
 pub use targets::{Abandoned, TargetLine, Targets};
 pub use trail::{ExportedHead, head_in, sign_head, verify_in};
+pub use transfer::{ImportOptions, PlannedChange};
 pub use users::{OpenSession, TemporaryPassword, UserInfo};
 
 pub use crate::config::{Changed, Ignored, Origin, Setting};

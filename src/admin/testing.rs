@@ -55,6 +55,7 @@ impl TestAdmin {
             Config::load(dir.path(), None).expect("valid"),
             Arc::clone(&stores.settings),
             Arc::clone(&stores.targets),
+            Arc::clone(&stores.edits),
         );
         keeper.open(Arc::new(|_| Ok(Box::new(|| {}))));
         let admin = Admin::new(AdminParts {

@@ -74,16 +74,26 @@ impl Api {
 
     /// One request below `/api/v2`; an answer that is no success is an error with what the appliance said.
     pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let mut request = self.request(method, path);
-        if let Some(body) = body {
-            request = request.header("Content-Type", "application/json").body(body.to_string());
-        }
-        self.answer(request).await
+        self.send(method, path, body, None).await
     }
 
     /// A request without a body that gives its reason in a header.
     pub async fn ask_with_reason(&self, method: Method, path: &str, reason: Option<&str>) -> anyhow::Result<Value> {
+        self.send(method, path, None, reason).await
+    }
+
+    /// A request with a body, if there is one, and a reason in a header, if there is one.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        reason: Option<&str>,
+    ) -> anyhow::Result<Value> {
         let mut request = self.request(method, path);
+        if let Some(body) = body {
+            request = request.header("Content-Type", "application/json").body(body.to_string());
+        }
         if let Some(reason) = reason {
             request = request.header("X-Change-Reason", reason);
         }

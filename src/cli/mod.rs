@@ -17,6 +17,7 @@ pub mod serve;
 pub mod setup_link;
 pub mod slo;
 pub mod targets;
+pub mod transfer;
 pub mod trust;
 pub mod users;
 
@@ -55,6 +56,10 @@ enum Command {
     Secrets(secrets::SecretsArgs),
     /// Verify the change log, export its head, list changes.
     Audit(audit::AuditArgs),
+    /// Write rules, hosts, teams, settings and targets of a running appliance into one file.
+    Export(transfer::ExportArgs),
+    /// Make rules, hosts, teams, settings and targets what a file says.
+    Import(transfer::ImportArgs),
     /// Show the service levels of a running appliance.
     Slo(slo::SloArgs),
     /// Make users, change their roles and passwords, end their sessions.
@@ -112,6 +117,8 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Dlq(args) => dlq::run(args).await,
             Command::Secrets(args) => secrets::run(args).await,
             Command::Audit(args) => audit::run(args).await,
+            Command::Export(args) => transfer::export(args).await,
+            Command::Import(args) => transfer::import(args).await,
             Command::Slo(args) => slo::run(args).await,
             Command::Users(args) => users::run(args).await,
             Command::Keys(args) => keys::run(args).await,

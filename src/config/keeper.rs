@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::keys::Key;
 use super::{Config, ConfigError, Setting, TargetEdit};
 use crate::live::{LiveSender, live};
-use crate::store::{Change, SettingsStore, StoreError, TargetStore};
+use crate::store::{Change, ConfigEdit, ConfigEdits, SettingsStore, StoreError, TargetStore};
 use crate::telemetry::metrics::{CONFIG_IN_FORCE, CONFIG_RELOADS};
 
 /// Puts what was prepared into force; it cannot fail.
@@ -81,6 +81,7 @@ struct Shared {
     config: LiveSender<Config>,
     store: Arc<dyn SettingsStore>,
     targets: Arc<dyn TargetStore>,
+    edits: Arc<dyn ConfigEdits>,
     prepare: OnceLock<Prepare>,
     /// Its one permit is the right to change something.
     turn: Arc<Semaphore>,
@@ -88,11 +89,17 @@ struct Shared {
 
 impl Keeper {
     /// Holds `config`, which is in force already; changes are refused until [`Keeper::open`].
-    pub fn new(config: Config, store: Arc<dyn SettingsStore>, targets: Arc<dyn TargetStore>) -> Self {
+    pub fn new(
+        config: Config,
+        store: Arc<dyn SettingsStore>,
+        targets: Arc<dyn TargetStore>,
+        edits: Arc<dyn ConfigEdits>,
+    ) -> Self {
         let shared = Shared {
             config: live(config).0,
             store,
             targets,
+            edits,
             prepare: OnceLock::new(),
             turn: Arc::new(Semaphore::new(1)),
         };
@@ -188,6 +195,41 @@ impl Keeper {
         .await
     }
 
+    /// Changes settings, targets and whatever else `edits` say, all of it or none: one candidate, one transaction, one
+    /// switch.
+    pub async fn import(
+        &self,
+        wishes: Vec<Wish>,
+        targets: Vec<TargetEdit>,
+        mut edits: Vec<ConfigEdit>,
+        change: Change,
+    ) -> Result<(), NotChanged> {
+        let shared = Arc::clone(&self.shared);
+        self.in_turn(async move {
+            let (current, wanted) = (shared.config.get(), targets.clone());
+            let keys: Vec<&'static Key> = wishes.iter().map(|wish| wish.key).collect();
+            let make = move || current.with_settings(&wishes)?.with_targets(&wanted);
+            let prepared = shared.prepare(on_blocking_thread(make).await??).await;
+            count(prepared.is_ok());
+            let (candidate, commit) = prepared?;
+            edits.extend(keys.into_iter().map(|key| kept(&candidate.setting(key))));
+            edits.extend(targets.into_iter().map(|edit| match edit {
+                TargetEdit::Keep(target) => ConfigEdit::PutTarget(target.name.clone(), Some(target)),
+                TargetEdit::Forget(name) => ConfigEdit::PutTarget(name, None),
+            }));
+            shared.edits.apply(edits, &change).await?;
+            shared.put_into_force(candidate, commit).await
+        })
+        .await
+    }
+
+    /// What `import` would refuse of settings and targets; nothing is changed.
+    pub async fn check(&self, wishes: Vec<Wish>, targets: Vec<TargetEdit>) -> Result<(), NotChanged> {
+        let current = self.shared.config.get();
+        on_blocking_thread(move || current.with_settings(&wishes)?.with_targets(&targets)).await??;
+        Ok(())
+    }
+
     /// Forgets what is kept under a name that is no key here.
     pub async fn forget(&self, name: &str, change: Change) -> Result<(), NotChanged> {
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
@@ -240,6 +282,12 @@ async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send +
     tokio::task::spawn_blocking(work).await.map_err(|_| NotChanged::NotReady)
 }
 
+/// What the store is to keep of a setting.
+fn kept(setting: &Setting) -> ConfigEdit {
+    let value = setting.beneath.is_some().then(|| setting.text.clone());
+    ConfigEdit::PutSetting(setting.key.name.to_owned(), value)
+}
+
 /// The first wish that was made for another value than the one in force.
 fn outdated(wishes: &[Wish], current: &[Setting]) -> Option<NotChanged> {
     let mut pairs = wishes.iter().zip(current);
@@ -290,6 +338,7 @@ mod tests {
             Config::load(dir.path(), None).expect("valid"),
             Arc::clone(&stores.settings),
             Arc::clone(&stores.targets),
+            Arc::clone(&stores.edits),
         );
         let threshold = Arc::new(Mutex::new(0));
         let seen = Arc::clone(&threshold);

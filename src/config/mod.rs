@@ -12,6 +12,7 @@ mod secrets;
 mod setting;
 mod targets;
 mod tls;
+pub mod transfer;
 mod values;
 
 use std::collections::BTreeMap;

@@ -14,6 +14,7 @@
 mod accounts;
 mod audit;
 mod change;
+mod edits;
 mod error;
 mod inventory;
 mod levels;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 pub use accounts::{Accounts, ApiKey, ApiKeys, KeyChange, LiveSession, Session, SessionClock, User, UserUpdate};
 pub use audit::AuditLog;
 pub use change::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, Origin, Via};
+pub use edits::{ConfigEdit, ConfigEdits};
 pub use error::{StoreError, StoreResult};
 pub use inventory::{DevHost, DeviceTeam, Inventory};
 pub use levels::{LevelRow, Levels, Width};
@@ -71,6 +73,8 @@ pub struct Stores {
     pub rules: Arc<dyn RuleBook>,
     /// Development hosts and device teams.
     pub inventory: Arc<dyn Inventory>,
+    /// Many changes of rules, hosts, teams, settings and targets as one.
+    pub edits: Arc<dyn ConfigEdits>,
     /// Users and sessions.
     pub accounts: Arc<dyn Accounts>,
     /// API keys.
@@ -101,6 +105,7 @@ impl Stores {
             levels: Arc::new(sqlite::LevelsDb::open(&dir.join("levels.db"), &clock)?),
             recent: Arc::new(Recent::open(&dir.join("recent"), clock.clone(), recent)?),
             unhandled: Arc::new(sqlite::UnhandledDb::open(&dir.join("state.db"), clock)?),
+            edits: Arc::clone(&config) as Arc<dyn ConfigEdits>,
             rules: Arc::clone(&config) as Arc<dyn RuleBook>,
             inventory: Arc::clone(&config) as Arc<dyn Inventory>,
             accounts: Arc::clone(&config) as Arc<dyn Accounts>,

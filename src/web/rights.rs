@@ -103,6 +103,8 @@ const NEEDS: &[Needs] = &[
     view("/api/v2/audit-logs"),
     view("/api/v2/config-audit"),
     view("/api/v2/audit/config"),
+    view("/api/v2/export"),
+    admin("/api/v2/import"),
     view("/api/v2/config-audit/chain"),
     view("/api/v2/config-audit/chain/verify"),
     admin("/api/v2/config-audit/chain/accept"),

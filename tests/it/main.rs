@@ -10,6 +10,7 @@ mod access;
 mod bad_input;
 mod bench;
 mod change_trail;
+mod config_as_code;
 mod dead_letters;
 mod delivery_faults;
 mod disk_full;

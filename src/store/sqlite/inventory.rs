@@ -8,10 +8,10 @@ use crate::model::{Team, host_key};
 use crate::store::{Change, DevHost, DeviceTeam, Inventory, StoreError, StoreResult};
 use tracing::warn;
 
-const DEV_HOSTS: Table =
+pub(super) const DEV_HOSTS: Table =
     Table { name: "development_hosts", key: "hostname", columns: &["hostname"], truths: &[], rules_decisions: true };
 
-const TEAMS: Table = Table {
+pub(super) const TEAMS: Table = Table {
     name: "device_teams",
     key: "hostname",
     columns: &["hostname", "team_assignment"],
@@ -129,14 +129,14 @@ impl Inventory for ConfigDb {
     }
 }
 
-fn put_team(transaction: &Transaction<'_>, row: &DeviceTeam) -> rusqlite::Result<usize> {
+pub(super) fn put_team(transaction: &Transaction<'_>, row: &DeviceTeam) -> rusqlite::Result<usize> {
     transaction.execute(
         "INSERT INTO device_teams VALUES (?1, ?2) ON CONFLICT (hostname) DO UPDATE SET team_assignment = excluded.team_assignment",
         params![row.hostname, row.team_assignment.as_str()],
     )
 }
 
-fn checked_host(hostname: &str) -> StoreResult<String> {
+pub(super) fn checked_host(hostname: &str) -> StoreResult<String> {
     let hostname = host_key(hostname);
     let why = if hostname.is_empty() {
         "it is empty"

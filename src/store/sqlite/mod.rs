@@ -18,6 +18,7 @@ mod config;
 mod connect;
 mod counters;
 mod digest;
+mod edits;
 mod inventory;
 mod levels;
 mod months;

@@ -8,7 +8,7 @@ use super::connect::Fault;
 use crate::model::{Handling, MatchType, Oid, Rule, RuleDraft, RuleId, Severity, Team};
 use crate::store::{Change, RuleBook, StoreError, StoreResult};
 
-const RULES: Table = Table {
+pub(super) const RULES: Table = Table {
     name: "alert_rules",
     key: "id",
     columns: &[
@@ -119,11 +119,11 @@ fn missing(id: RuleId) -> StoreError {
     StoreError::NotFound { what: "rule", key: id.to_string() }
 }
 
-fn validate(draft: &RuleDraft) -> StoreResult<()> {
+pub(super) fn validate(draft: &RuleDraft) -> StoreResult<()> {
     draft.validate().map_err(|error| StoreError::Invalid(error.to_string()))
 }
 
-fn insert(transaction: &Transaction<'_>, draft: &RuleDraft) -> Result<i64, Fault> {
+pub(super) fn insert(transaction: &Transaction<'_>, draft: &RuleDraft) -> Result<i64, Fault> {
     let mut statement = transaction.prepare_cached(
         "INSERT INTO alert_rules (match_string, trap_oid, syslog_severity, match_type, priority, prod_handling, \
          dev_handling, team_assignment, is_active) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -142,7 +142,7 @@ fn insert(transaction: &Transaction<'_>, draft: &RuleDraft) -> Result<i64, Fault
     Ok(id)
 }
 
-fn replace(transaction: &Transaction<'_>, rule: &Rule) -> Result<(), Fault> {
+pub(super) fn replace(transaction: &Transaction<'_>, rule: &Rule) -> Result<(), Fault> {
     let draft = &rule.draft;
     let mut statement = transaction.prepare_cached(
         "UPDATE alert_rules SET match_string = ?1, trap_oid = ?2, syslog_severity = ?3, match_type = ?4, priority = ?5, \

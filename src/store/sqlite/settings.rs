@@ -6,11 +6,11 @@ use std::path::Path;
 use async_trait::async_trait;
 use rusqlite::{Connection, Transaction};
 
-use super::config::{ConfigDb, Entry, Table, log_change, refusal, row_values};
+use super::config::{ConfigDb, Table, refusal};
 use super::connect::{Fault, open_reader};
-use crate::store::{Change, SETTINGS_TABLE, SettingsStore, StoreResult};
+use crate::store::{Change, ConfigEdit, ConfigEdits, SETTINGS_TABLE, SettingsStore, StoreResult};
 
-const SETTINGS: Table =
+pub(super) const SETTINGS: Table =
     Table { name: SETTINGS_TABLE, key: "key", columns: &["key", "value"], truths: &[], rules_decisions: false };
 
 #[async_trait]
@@ -20,23 +20,12 @@ impl SettingsStore for ConfigDb {
     }
 
     async fn put_settings(&self, settings: Vec<(String, Option<String>)>, change: &Change) -> StoreResult<()> {
-        let change = change.clone();
-        self.write(move |transaction, now| {
-            for (key, value) in &settings {
-                let old = row_values(transaction, SETTINGS, key)?;
-                put(transaction, key, value.as_deref())?;
-                let new = row_values(transaction, SETTINGS, key)?;
-                if old != new {
-                    log_change(transaction, now, &change, &Entry { table: SETTINGS, record_id: key, old, new })?;
-                }
-            }
-            Ok(())
-        })
-        .await
+        let edits = settings.into_iter().map(|(key, value)| ConfigEdit::PutSetting(key, value)).collect();
+        self.apply(edits, change).await
     }
 }
 
-fn put(transaction: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::Result<usize> {
+pub(super) fn put(transaction: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::Result<usize> {
     match value {
         Some(value) => transaction.execute(
             "INSERT INTO dynamic_config VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",

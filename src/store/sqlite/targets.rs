@@ -5,11 +5,11 @@ use std::path::Path;
 use async_trait::async_trait;
 use rusqlite::{Connection, Transaction, params};
 
-use super::config::{ConfigDb, Entry, Table, log_change, refusal, row_values};
+use super::config::{ConfigDb, Table, refusal};
 use super::connect::{Fault, open_reader};
-use crate::store::{Change, KeptTarget, StoreResult, TARGETS_TABLE, TargetStore};
+use crate::store::{Change, ConfigEdit, ConfigEdits, KeptTarget, StoreResult, TARGETS_TABLE, TargetStore};
 
-const TARGETS: Table = Table {
+pub(super) const TARGETS: Table = Table {
     name: TARGETS_TABLE,
     key: "name",
     columns: &["name", "kind", "definition", "enabled"],
@@ -24,23 +24,12 @@ impl TargetStore for ConfigDb {
     }
 
     async fn put_targets(&self, targets: Vec<(String, Option<KeptTarget>)>, change: &Change) -> StoreResult<()> {
-        let change = change.clone();
-        self.write(move |transaction, now| {
-            for (name, target) in &targets {
-                let old = row_values(transaction, TARGETS, name)?;
-                put(transaction, name, target.as_ref())?;
-                let new = row_values(transaction, TARGETS, name)?;
-                if old != new {
-                    log_change(transaction, now, &change, &Entry { table: TARGETS, record_id: name, old, new })?;
-                }
-            }
-            Ok(())
-        })
-        .await
+        let edits = targets.into_iter().map(|(name, target)| ConfigEdit::PutTarget(name, target)).collect();
+        self.apply(edits, change).await
     }
 }
 
-fn put(transaction: &Transaction<'_>, name: &str, target: Option<&KeptTarget>) -> rusqlite::Result<usize> {
+pub(super) fn put(transaction: &Transaction<'_>, name: &str, target: Option<&KeptTarget>) -> rusqlite::Result<usize> {
     let Some(target) = target else {
         return transaction.execute("DELETE FROM delivery_targets WHERE name = ?1", [name]);
     };

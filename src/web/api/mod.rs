@@ -11,6 +11,7 @@ mod settings;
 mod slo;
 mod status;
 mod targets;
+mod transfer;
 mod users;
 pub(super) mod v1;
 
@@ -55,6 +56,8 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/secrets/{name}/promote", post(secrets::promote))
         .route("/secrets/{name}/cancel", post(secrets::cancel))
         .route("/audit/config", get(changes::config_audit))
+        .route("/export", get(transfer::export))
+        .route("/import", post(transfer::import).layer(transfer::LIMIT))
         .route("/config-audit/chain", get(changes::chain))
         .route("/config-audit/chain/verify", post(changes::verify))
         .route("/config-audit/chain/accept", post(changes::accept))

@@ -1,0 +1,37 @@
+//! Many changes of what operators configure as one: all of them or none, in one transaction.
+
+use async_trait::async_trait;
+
+use super::{Change, DeviceTeam, KeptTarget, StoreResult};
+use crate::model::{Rule, RuleDraft, RuleId};
+
+/// One change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConfigEdit {
+    /// A rule is added; the store gives its number.
+    AddRule(RuleDraft),
+    /// A rule is replaced.
+    ReplaceRule(Rule),
+    /// A rule goes.
+    RemoveRule(RuleId),
+    /// A host becomes a development host.
+    AddDevHost(String),
+    /// A host is a production host again.
+    RemoveDevHost(String),
+    /// A host gets a team.
+    PutTeam(DeviceTeam),
+    /// A host has no team of its own any more.
+    RemoveTeam(String),
+    /// A setting is kept, or with `None` forgotten.
+    PutSetting(String, Option<String>),
+    /// A target is kept, or with `None` forgotten.
+    PutTarget(String, Option<KeptTarget>),
+}
+
+/// Carries out many changes as one.
+#[async_trait]
+pub trait ConfigEdits: Send + Sync {
+    /// Carries out every change, or none; each has its line in the change log, with the same correlation id. What is so
+    /// already is neither written nor logged. Durable when this returns.
+    async fn apply(&self, edits: Vec<ConfigEdit>, change: &Change) -> StoreResult<()>;
+}

@@ -1,0 +1,151 @@
+//! Many changes of `config.db` in one transaction.
+
+use async_trait::async_trait;
+use rusqlite::{ToSql, Transaction};
+
+use super::config::{ConfigDb, Entry, Table, log_change, row_values};
+use super::connect::Fault;
+use super::inventory::{DEV_HOSTS, TEAMS, checked_host, put_team};
+use super::rulebook::{self, RULES};
+use super::settings::{self, SETTINGS};
+use super::targets::{self, TARGETS};
+use crate::model::{Timestamp, host_key};
+use crate::store::{Change, ConfigEdit, ConfigEdits, DeviceTeam, StoreResult};
+
+#[async_trait]
+impl ConfigEdits for ConfigDb {
+    async fn apply(&self, edits: Vec<ConfigEdit>, change: &Change) -> StoreResult<()> {
+        let change = change.clone();
+        self.write(move |transaction, now| {
+            edits.into_iter().try_for_each(|edit| carry_out(transaction, now, &change, edit))
+        })
+        .await
+    }
+}
+
+/// Carries out one change and logs it, if it is one.
+fn carry_out(transaction: &Transaction<'_>, now: Timestamp, change: &Change, edit: ConfigEdit) -> Result<(), Fault> {
+    let row = |table: Table, key: &dyn ToSql, id: String| Row {
+        transaction,
+        now,
+        change,
+        table,
+        key_id: id,
+        old: row_values(transaction, table, key),
+    };
+    match edit {
+        ConfigEdit::AddRule(draft) => {
+            rulebook::validate(&draft)?;
+            let id = rulebook::insert(transaction, &draft)?;
+            let new = row_values(transaction, RULES, &id)?;
+            log_change(transaction, now, change, &Entry { table: RULES, record_id: &id.to_string(), old: None, new })
+        }
+        ConfigEdit::ReplaceRule(rule) => {
+            rulebook::validate(&rule.draft)?;
+            let row = row(RULES, &rule.id.0, rule.id.to_string());
+            rulebook::replace(transaction, &rule)?;
+            row.log(&rule.id.0)
+        }
+        ConfigEdit::RemoveRule(id) => {
+            let row = row(RULES, &id.0, id.to_string());
+            transaction.execute("DELETE FROM alert_rules WHERE id = ?1", [id.0])?;
+            row.log(&id.0)
+        }
+        ConfigEdit::AddDevHost(host) => {
+            let host = checked_host(&host)?;
+            let row = row(DEV_HOSTS, &host, host.clone());
+            transaction.execute("INSERT OR IGNORE INTO development_hosts VALUES (?1)", [&host])?;
+            row.log(&host)
+        }
+        ConfigEdit::RemoveDevHost(host) => {
+            let host = host_key(&host);
+            let row = row(DEV_HOSTS, &host, host.clone());
+            transaction.execute("DELETE FROM development_hosts WHERE hostname = ?1", [&host])?;
+            row.log(&host)
+        }
+        ConfigEdit::PutTeam(team) => {
+            let team = DeviceTeam { hostname: checked_host(&team.hostname)?, ..team };
+            let row = row(TEAMS, &team.hostname, team.hostname.clone());
+            put_team(transaction, &team)?;
+            row.log(&team.hostname)
+        }
+        ConfigEdit::RemoveTeam(host) => {
+            let host = host_key(&host);
+            let row = row(TEAMS, &host, host.clone());
+            transaction.execute("DELETE FROM device_teams WHERE hostname = ?1", [&host])?;
+            row.log(&host)
+        }
+        ConfigEdit::PutSetting(key, value) => {
+            let row = row(SETTINGS, &key, key.clone());
+            settings::put(transaction, &key, value.as_deref())?;
+            row.log(&key)
+        }
+        ConfigEdit::PutTarget(name, target) => {
+            let row = row(TARGETS, &name, name.clone());
+            targets::put(transaction, &name, target.as_ref())?;
+            row.log(&name)
+        }
+    }
+}
+
+/// A row as it was before a change.
+struct Row<'a> {
+    transaction: &'a Transaction<'a>,
+    now: Timestamp,
+    change: &'a Change,
+    table: Table,
+    key_id: String,
+    old: Result<Option<serde_json::Value>, Fault>,
+}
+
+impl Row<'_> {
+    /// Logs what became of it, if that is something else.
+    fn log(self, key: &dyn ToSql) -> Result<(), Fault> {
+        let old = self.old?;
+        let new = row_values(self.transaction, self.table, key)?;
+        if old == new {
+            return Ok(());
+        }
+        log_change(
+            self.transaction,
+            self.now,
+            self.change,
+            &Entry { table: self.table, record_id: &self.key_id, old, new },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::model::Team;
+    use crate::store::{ChangeLog, ChangeQuery, Inventory};
+
+    fn team(hostname: &str, team: &str) -> ConfigEdit {
+        let team_assignment = Team::new(team).expect("a team");
+        ConfigEdit::PutTeam(DeviceTeam { hostname: hostname.to_owned(), team_assignment })
+    }
+
+    #[tokio::test]
+    async fn all_changes_are_made_and_logged_or_none_and_what_is_so_already_is_no_change() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = ConfigDb::open(&dir.path().join("config.db"), Clock::system()).expect("opens");
+        let change = Change::new("alice", "c-9");
+        let edits = vec![
+            ConfigEdit::AddDevHost("LAB1".into()),
+            team("sw1", "ACCESS"),
+            ConfigEdit::PutSetting("unhandled_threshold".into(), Some("7".into())),
+        ];
+        store.apply(edits.clone(), &change).await.expect("applied");
+        store.apply(edits, &change).await.expect("applied again");
+        let query = ChangeQuery { limit: 100, ..ChangeQuery::default() };
+        let lines = store.changes(&query).await.expect("lines");
+        assert_eq!(lines.len(), 3, "the second time nothing changed");
+        assert!(lines.iter().all(|line| line.correlation_id == "c-9"));
+        let wrong = vec![ConfigEdit::RemoveDevHost("lab1".into()), ConfigEdit::AddDevHost("not a host".into())];
+        store.apply(wrong, &change).await.expect_err("the second of them cannot be");
+        assert_eq!(store.dev_hosts().await.expect("hosts").len(), 1, "none of them was made");
+        assert_eq!(store.changes(&query).await.expect("lines").len(), 3);
+    }
+}
