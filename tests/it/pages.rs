@@ -68,6 +68,7 @@ fn a_rule_made_on_a_page_matches_and_the_event_tells_why() {
         listed.contains("chassis &lt;temperature&gt;") || listed.contains("chassis &#60;temperature&#62;"),
         "{listed}"
     );
+    eventually("the rule is in force", || (server.metrics().sum("mutt_rules_active", &[]) == 1).then_some(()));
     let item =
         json!({"hostname": "core-9", "message": "Chassis <temperature> is 71 C", "timestamp": "2026-03-01T12:00:00Z"});
     server.ingest(&item).must_be(200);
