@@ -94,11 +94,11 @@ impl Admin {
     }
 }
 
-fn checked_team(text: &str) -> Result<Team, AdminError> {
+pub(super) fn checked_team(text: &str) -> Result<Team, AdminError> {
     Team::new(text).map_err(|error| AdminError::name("team_assignment", &error))
 }
 
-fn checked_host(text: &str) -> Result<String, AdminError> {
+pub(super) fn checked_host(text: &str) -> Result<String, AdminError> {
     let host = host_key(text);
     let invalid = |why: &str| Err(AdminError::invalid("hostname", why));
     if host.is_empty() {

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Map, Value, json};
 
+use super::inventory::{checked_host, checked_team};
 use super::{Actor, Admin, AdminError, RuleInput, rule_json};
 use crate::config::keys::{Key, find_id, nearest};
 use crate::config::{NotChanged, TargetEdit, TargetOrigin, Wish, read_definition, transfer};
-use crate::model::{Rule, RuleDraft, RuleId, Team, host_key};
+use crate::model::{Rule, RuleDraft, RuleId, Team};
 use crate::store::{ConfigEdit, DeviceTeam, KeptTarget, Operation};
 
 /// Faults told at once.
@@ -201,8 +202,8 @@ impl Admin {
         let mut wanted = BTreeSet::new();
         for (name, entry) in entries {
             let place = format!("teams.{}", shortened(name));
-            let team = entry.as_str().ok_or_else(|| "it is not a text".to_owned());
-            let team = team.and_then(|team| Team::new(team).map_err(|error| error.to_string()));
+            let team =
+                entry.as_str().map_or_else(|| Err(AdminError::invalid("team", "it is not a text")), checked_team);
             match (checked_host(name), team) {
                 (Ok(host), Ok(team)) => {
                     if current.get(&host) != Some(&team) {
@@ -358,15 +359,6 @@ const fn wish(key: &'static Key, value: Option<String>) -> Wish {
     Wish { key, value, expected: None }
 }
 
-/// A host's name as it is kept. What the store would refuse is refused here, with its place.
-fn checked_host(name: &str) -> Result<String, String> {
-    let host = host_key(name);
-    if host.is_empty() || host.len() > 255 || host.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err("it is no host name: 1 to 255 bytes without blanks".to_owned());
-    }
-    Ok(host)
-}
-
 fn shortened(text: &str) -> String {
     text.chars().take(60).collect()
 }
@@ -423,11 +415,7 @@ mod tests {
         assert_eq!(exported["dev_hosts"], json!(["lab1"]));
         assert_eq!(import(&house, &exported, PRUNE).await.expect("valid"), 0, "an export is what is there");
         let text = transfer::to_toml(&exported);
-        assert_eq!(
-            transfer::read(&text).expect("readable"),
-            crate::admin::transfer::tests::without_null(&exported),
-            "{text}"
-        );
+        assert_eq!(transfer::read(&text).expect("readable"), without_null(&exported), "{text}");
     }
 
     /// TOML has no null.
