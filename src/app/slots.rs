@@ -41,8 +41,8 @@ pub(super) fn slots(
     let over_tls = move |context: &ListenerContext, address| ingest::syslog::start_tls(context, address, door.clone());
     let (ingest, to_ingest) = (context.clone(), probes.clone());
     let ingest = Arc::new(move |line| ingest::http::router(ingest.clone(), line).merge(to_ingest.clone()));
-    let (admin, to_web) = (admin.clone(), probes.clone());
-    let web = Arc::new(move |_line| web::router(admin.clone()).merge(to_web.clone()));
+    let (admin, to_web, stop) = (admin.clone(), probes.clone(), stop_pages.clone());
+    let web = Arc::new(move |_line| web::router(admin.clone(), stop.clone()).merge(to_web.clone()));
     let http = |name, wanted, (listener, stop): (TlsListener, &CancellationToken), router| {
         let site = Site { board: context.board.clone(), name, door: certificates.door(listener), router };
         site.slot(wanted, stop)

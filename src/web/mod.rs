@@ -15,6 +15,7 @@ pub mod probes;
 mod rights;
 #[cfg(test)]
 mod rights_tests;
+mod sse;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -24,10 +25,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::admin::Admin;
 use assets::Assets;
+use sse::Streams;
 
 /// Largest body taken, in bytes: ten thousand rules fit.
 const MAX_BODY: usize = 1 << 20;
@@ -44,11 +47,13 @@ pub struct WebOptions {
 struct Web {
     admin: Admin,
     assets: Arc<Assets>,
+    streams: Streams,
 }
 
 /// Pages and API. The server should add `ConnectInfo<SocketAddr>` to each request: delays after failed logins go by it.
-pub fn router(admin: Admin) -> Router {
-    let web = Web { admin, assets: Arc::new(Assets::new()) };
+/// Streams end when `stop` is cancelled.
+pub fn router(admin: Admin, stop: CancellationToken) -> Router {
+    let web = Web { admin, assets: Arc::new(Assets::new()), streams: Streams::new(stop) };
     let routes = Router::new()
         .merge(pages::router(web.clone()))
         .nest("/api/v2", api::router(web.clone()))

@@ -10,11 +10,13 @@ use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::assets::Assets;
 use super::auth::key_owner;
 use super::fault::{Fault, wrong_method};
 use super::origin::{is_local, peer};
+use super::sse::Streams;
 use super::{Web, WebOptions, enveloped};
 use crate::access::Right;
 use crate::admin::{Admin, Readiness, VERSION};
@@ -37,7 +39,7 @@ pub fn router(admin: Admin, prometheus: PrometheusHandle, options: WebOptions) -
         .route("/ready", get(ready).fallback(wrong_method))
         .route("/metrics", get(metrics_text).fallback(wrong_method))
         .with_state(probes);
-    enveloped(routes, Web { admin, assets: Arc::new(Assets::new()) })
+    enveloped(routes, Web { admin, assets: Arc::new(Assets::new()), streams: Streams::new(CancellationToken::new()) })
 }
 
 /// The process is there and answers; says nothing about what it depends on.

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{WebOptions, probes, router};
@@ -43,8 +44,11 @@ impl Site {
         let test = TestAdmin::new().await;
         test.admin.ensure_admin(Some(PASSWORD.into())).await.expect("a first user");
         let recorder = metrics::install().expect("a recorder");
-        let router =
-            router(test.admin.clone()).merge(probes::router(test.admin.clone(), recorder, WebOptions::default()));
+        let router = router(test.admin.clone(), CancellationToken::new()).merge(probes::router(
+            test.admin.clone(),
+            recorder,
+            WebOptions::default(),
+        ));
         Self { test, router }
     }
 
