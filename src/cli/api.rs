@@ -126,7 +126,8 @@ impl Api {
         }
         let told = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
         let (error, detail) = (told("error"), told("detail"));
-        match (error.is_empty(), detail.is_empty()) {
+        // A problem without more to say has the same text in both.
+        match (error.is_empty(), detail.is_empty() || detail == error) {
             (true, _) => bail!("the appliance answered {status}"),
             (false, true) => bail!("{error}"),
             (false, false) => bail!("{error}: {detail}"),

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::problem;
 use super::tls::{Door, OverTls, Secured};
 
 /// The header that carries a request's correlation id, both ways.
@@ -291,10 +292,9 @@ pub fn new_correlation_id() -> String {
     uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
-/// An error as JSON: `{"error", "correlation_id"}`, with the id in `X-Correlation-ID` as well.
+/// An error as a problem document, with its id in `X-Correlation-ID` as well.
 pub fn error_response(status: StatusCode, error: &str, correlation_id: &str) -> Response {
-    let body = serde_json::json!({"error": error, "correlation_id": correlation_id});
-    let mut response = json_response(status, &body);
+    let mut response = problem::response(status, problem::members(status, error, None, None, correlation_id));
     if let Ok(id) = HeaderValue::from_str(correlation_id) {
         response.headers_mut().insert(CORRELATION_ID, id);
     }

@@ -1,4 +1,4 @@
-//! The one mapping from what went wrong to a status: JSON for the API, a page for people.
+//! The one mapping from what went wrong to a status: a problem document (RFC 9457) for programs, a page for people.
 //!
 //! A handler answers with a [`Fault`]; [`super::envelope`] renders it, because only it knows whether a person or a
 //! program asked and under which correlation id. Faults made by libraries are rendered the same way.
@@ -6,10 +6,10 @@
 use askama::Template;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use serde_json::{Map, Value};
 
 use super::assets::Assets;
 use crate::admin::AdminError;
+use crate::net::problem;
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,7 @@ impl Fault {
             StatusCode::NOT_FOUND => "there is nothing at this address",
             StatusCode::METHOD_NOT_ALLOWED => "this address does not know that method",
             StatusCode::PAYLOAD_TOO_LARGE => "the body is too large; at most 1 MiB is taken",
+            StatusCode::REQUEST_TIMEOUT => "the request took too long",
             StatusCode::UNSUPPORTED_MEDIA_TYPE => "the body is of a type that is not taken here",
             status if status.is_client_error() => "the request is not understood",
             _ => "something went wrong inside the appliance; its log says what",
@@ -68,18 +69,10 @@ impl Fault {
         Self::new(status, error)
     }
 
-    /// The JSON form.
-    fn to_json(&self, correlation_id: &str) -> Value {
-        let mut body = Map::new();
-        body.insert("error".into(), self.error.clone().into());
-        if let Some(detail) = &self.detail {
-            body.insert("detail".into(), detail.clone().into());
-        }
-        if let Some(field) = &self.field {
-            body.insert("field".into(), field.clone().into());
-        }
-        body.insert("correlation_id".into(), correlation_id.into());
-        Value::Object(body)
+    /// The form for programs.
+    fn to_problem(&self, correlation_id: &str) -> Response {
+        let (detail, field) = (self.detail.as_deref(), self.field.as_deref());
+        problem::response(self.status, problem::members(self.status, &self.error, detail, field, correlation_id))
     }
 }
 
@@ -164,7 +157,7 @@ pub(super) fn render(response: Response, reader: Reader, correlation_id: &str, a
     let fault = fault.unwrap_or_else(|| Fault::from_status(status));
     let allow = parts.headers.get(header::ALLOW).cloned();
     let mut rendered = match reader {
-        Reader::Program => (status, axum::Json(fault.to_json(correlation_id))).into_response(),
+        Reader::Program => fault.to_problem(correlation_id),
         Reader::Person => {
             let title = status.canonical_reason().unwrap_or("Error");
             let page = ErrorPage { assets, status: status.as_u16(), title, fault: &fault, correlation_id };

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::access::Refusal as AccessRefusal;
 use crate::ingest::{DropReason, Refusal};
 use crate::net::http::{CORRELATION_ID, json_response};
+use crate::net::problem;
 
 /// Reasons listed in one answer, at most: 10,000 take well under a megabyte.
 pub(super) const ERRORS_LISTED: usize = 10_000;
@@ -155,6 +156,17 @@ impl Rejection {
         }
     }
 
+    /// The header or member at fault, where it is one.
+    fn field(&self) -> Option<&str> {
+        match self {
+            Self::UnsupportedVersion => Some("Accept-Version"),
+            Self::NoneTaken { shape: Shape::Single, errors, .. } => {
+                errors.first().and_then(|error| error.missing.first()).map(String::as_str)
+            }
+            _ => None,
+        }
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Busy => Some(Duration::from_secs(1)),
@@ -166,39 +178,41 @@ impl Rejection {
 
     /// The answer. `depth` and `limit` are the event queue's, shown with every 503.
     pub(super) fn response(&self, correlation_id: &str, depth: u64, limit: u64) -> Response {
-        let mut body = json!({"error": self.text(), "correlation_id": correlation_id});
+        let status = self.status();
+        let mut body = problem::members(status, &self.text(), None, self.field(), correlation_id);
+        let mut add = |name: &str, value: Value| body.insert(name.to_owned(), value);
         match self {
             Self::NoneTaken { shape: Shape::Single, errors, .. } => {
                 if let Some(error) = errors.first().filter(|error| !error.missing.is_empty()) {
-                    body["missing"] = json!(error.missing);
+                    add("missing", json!(error.missing));
                 }
             }
             Self::NoneTaken { shape: Shape::Batch, rejected, errors } => {
-                body["accepted"] = json!(0);
-                body["rejected"] = json!(rejected);
-                body["errors"] = errors_json(errors);
+                add("accepted", json!(0));
+                add("rejected", json!(rejected));
+                add("errors", errors_json(errors));
             }
             Self::Refused { refusal: Refusal::TooMany { events, limit }, .. } => {
-                body["events"] = json!(events);
-                body["limit"] = json!(limit);
+                add("events", json!(events));
+                add("limit", json!(limit));
             }
             Self::Refused { refusal: Refusal::QueueFull { depth, limit, .. }, .. } => {
-                body["queue_depth"] = json!(depth);
-                body["limit"] = json!(limit);
+                add("queue_depth", json!(depth));
+                add("limit", json!(limit));
             }
-            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
-                body["queue_depth"] = json!(depth);
-                body["limit"] = json!(limit);
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+                add("queue_depth", json!(depth));
+                add("limit", json!(limit));
             }
             _ => {}
         }
-        let mut response = with_correlation(json_response(self.status(), &body), correlation_id);
+        let mut response = with_correlation(problem::response(status, body), correlation_id);
         if let Some(wait) = self.retry_after() {
             // Rounded up: a sender that comes a moment early would only be refused again.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        if self.status() == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
