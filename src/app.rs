@@ -33,12 +33,12 @@ use crate::alerter::{self, AlerterParts, RefreshParts, Traffic};
 use crate::clock::Clock;
 use crate::config::{Config, Keeper, NotChanged, SECRETS_FILE};
 use crate::ingest::{Gate, Intake, ListenerContext};
-use crate::live::{Live, live};
+use crate::live::live;
 use crate::model::{EventIds, TargetName};
 use crate::net::tls::Certificates;
 use crate::queue::Queues;
 use crate::secret::Secret;
-use crate::store::{self, Stores};
+use crate::store::Stores;
 use crate::telemetry::logs::LogControl;
 use crate::telemetry::metrics;
 use crate::telemetry::{CertificateBoard, ListenerBoard, Rates, TargetBoard};
@@ -93,7 +93,7 @@ impl App {
         let (senders, lives) = lives(&config);
         // The queues first: their lock refuses a second process before it touches the databases.
         let queues = open_queues(&config).await?;
-        let stores = open_stores(&config, &clock, lives.recent.clone()).await?;
+        let stores = open_stores(&config, &clock, &lives).await?;
         let rates = Rates::new(clock.clone());
         let board = ListenerBoard::default();
         let targets = TargetBoard::default();
@@ -246,9 +246,12 @@ async fn open_queues(config: &Config) -> anyhow::Result<Queues> {
     tokio::task::spawn_blocking(move || Queues::open(&dir, &targets, &options)).await?.context("cannot open the queues")
 }
 
-async fn open_stores(config: &Config, clock: &Clock, recent: Live<store::RecentSettings>) -> anyhow::Result<Stores> {
+async fn open_stores(config: &Config, clock: &Clock, lives: &Lives) -> anyhow::Result<Stores> {
     let (dir, clock) = (config.data_dir.join("store"), clock.clone());
-    tokio::task::spawn_blocking(move || Stores::open(&dir, clock, recent)).await?.context("cannot open the stores")
+    let (recent, audit) = (lives.recent.clone(), lives.audit.clone());
+    tokio::task::spawn_blocking(move || Stores::open_with(&dir, clock, recent, audit))
+        .await?
+        .context("cannot open the stores")
 }
 
 async fn open_certificates(config: &Config, clock: &Clock, board: CertificateBoard) -> anyhow::Result<Certificates> {

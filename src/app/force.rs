@@ -25,6 +25,7 @@ pub(super) struct Senders {
     remedy: LiveSender<remedy::Settings>,
     slo: LiveSender<upkeep::slo::Settings>,
     recent: LiveSender<store::RecentSettings>,
+    audit: LiveSender<store::AuditSettings>,
 }
 
 /// The reading sides, as the stages get them.
@@ -36,6 +37,7 @@ pub(super) struct Lives {
     pub(super) remedy: Live<remedy::Settings>,
     pub(super) slo: Live<upkeep::slo::Settings>,
     pub(super) recent: Live<store::RecentSettings>,
+    pub(super) audit: Live<store::AuditSettings>,
 }
 
 /// Both sides, with the values of `config`.
@@ -47,6 +49,7 @@ pub(super) fn lives(config: &Config) -> (Senders, Lives) {
     let (remedy_sender, remedy) = live(config.remedy.clone());
     let (slo_sender, slo) = live(config.slo.clone());
     let (recent_sender, recent) = live(config.recent);
+    let (audit_sender, audit) = live(config.audit);
     let senders = Senders {
         ingest: ingest_sender,
         ingest_secrets: ingest_secrets_sender,
@@ -55,8 +58,9 @@ pub(super) fn lives(config: &Config) -> (Senders, Lives) {
         remedy: remedy_sender,
         slo: slo_sender,
         recent: recent_sender,
+        audit: audit_sender,
     };
-    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, remedy, slo, recent })
+    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, remedy, slo, recent, audit })
 }
 
 /// Everything that goes by the configuration.
@@ -107,6 +111,7 @@ impl Force {
         replace(&senders.remedy, &config.remedy);
         replace(&senders.slo, &config.slo);
         replace(&senders.recent, &config.recent);
+        replace(&senders.audit, &config.audit);
         if let Some(logs) = &self.logs
             && let Err(error) = logs.set_filter(&config.log_filter)
         {

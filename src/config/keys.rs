@@ -254,6 +254,8 @@ pub const KEYS: &[Key] = &[
     key("dynamic", "health_probe_ttl", "MUTTD_DYNAMIC_HEALTH_PROBE_TTL", integer(1, 3_600), "60", "Seconds for which a target's answer to a health probe counts; then it is asked again.").unit("seconds").read_by("remedy"),
     key("dynamic", "recent_max_bytes", "MUTTD_DYNAMIC_RECENT_MAX_BYTES", integer(1 << 20, TERABYTE), "2147483648", "Bytes the store of recent events may take on disk.").unit("bytes").read_by("store"),
     key("dynamic", "recent_max_days", "MUTTD_DYNAMIC_RECENT_MAX_DAYS", integer(1, 3_650), "7", "Days the store of recent events goes back, at most.").unit("days").read_by("store"),
+    key("dynamic", "partition_advance_months", "MUTTD_DYNAMIC_PARTITION_ADVANCE_MONTHS", integer(0, 24), "3", "Months after the current one whose audit files are made ahead.").unit("months").read_by("store").also(&["PARTITION_ADVANCE_MONTHS"]),
+    key("dynamic", "partition_max_bytes", "MUTTD_DYNAMIC_PARTITION_MAX_BYTES", integer(16 << 20, TERABYTE), "4294967296", "Bytes of an audit file from which on its month goes on in a further one (events-2026-11.2.db).").unit("bytes").read_by("store"),
     key("dynamic", "slo_ingest_availability_target", "MUTTD_DYNAMIC_SLO_INGEST_AVAILABILITY_TARGET", Kind::Percent, "99.9", "Service level: per cent of received events that are stored.").read_by("upkeep"),
     key("dynamic", "slo_ingest_latency_target", "MUTTD_DYNAMIC_SLO_INGEST_LATENCY_TARGET", Kind::Percent, "99", "Service level: per cent of HTTP ingest requests answered within slo_ingest_latency_seconds.").read_by("upkeep"),
     key("dynamic", "slo_ingest_latency_seconds", "MUTTD_DYNAMIC_SLO_INGEST_LATENCY_SECONDS", Kind::Choice(SLOW), "0.5", "Seconds after which an HTTP ingest request counts as slow.").read_by("upkeep"),

@@ -72,6 +72,8 @@ pub struct Config {
     pub slo: upkeep::slo::Settings,
     /// Bounds of the recent store.
     pub recent: store::RecentSettings,
+    /// How the audit's partitions are made.
+    pub audit: store::AuditSettings,
     /// Options of the queues.
     pub queue: queue::QueueOptions,
     /// What is logged.
@@ -321,6 +323,10 @@ impl Raw {
             targets,
             remedy: remedy_settings(values)?,
             slo: slo_settings(values)?,
+            audit: store::AuditSettings {
+                advance_months: narrow(values.number("dynamic", "partition_advance_months")),
+                max_bytes: values.number("dynamic", "partition_max_bytes"),
+            },
             recent: store::RecentSettings {
                 max_bytes: values.number("dynamic", "recent_max_bytes"),
                 max_days: narrow(values.number("dynamic", "recent_max_days")),

@@ -5,6 +5,21 @@ use async_trait::async_trait;
 use super::{EventPage, EventQuery, StoreResult};
 use crate::model::{DeliveryNote, EventId, Judged};
 
+/// How the audit's partitions are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// Months whose files are made ahead (`partition_advance_months`).
+    pub advance_months: u32,
+    /// Bytes from which on a month goes on in a further file (`partition_max_bytes`).
+    pub max_bytes: u64,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self { advance_months: 3, max_bytes: 4 << 30 }
+    }
+}
+
 /// Rows by event id, kept for months.
 #[async_trait]
 pub trait AuditLog: Send + Sync {

@@ -32,7 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use accounts::{Accounts, ApiKey, ApiKeys, KeyChange, LiveSession, Session, SessionClock, User, UserUpdate};
-pub use audit::AuditLog;
+pub use audit::{AuditLog, AuditSettings};
 pub use change::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, Origin, Via};
 pub use edits::{ConfigEdit, ConfigEdits};
 pub use error::{StoreError, StoreResult};
@@ -92,16 +92,26 @@ pub struct Stores {
 }
 
 impl Stores {
+    /// Like [`Stores::open_with`], with the audit's usual settings.
+    pub fn open(dir: &Path, clock: Clock, recent: Live<RecentSettings>) -> StoreResult<Self> {
+        Self::open_with(dir, clock, recent, Live::constant(AuditSettings::default()))
+    }
+
     /// Opens the embedded stores in `dir`, which is made if it is not there: `config.db`, `state.db`, `levels.db`, `audit/`, `recent/`.
     /// Blocks for as long as the disk takes; call it before there is anything to serve.
-    pub fn open(dir: &Path, clock: Clock, recent: Live<RecentSettings>) -> StoreResult<Self> {
+    pub fn open_with(
+        dir: &Path,
+        clock: Clock,
+        recent: Live<RecentSettings>,
+        audit: Live<AuditSettings>,
+    ) -> StoreResult<Self> {
         std::fs::create_dir_all(dir).map_err(|error| StoreError::Unavailable {
             store: dir.display().to_string(),
             why: format!("the folder cannot be made: {error}"),
         })?;
         let config = Arc::new(sqlite::ConfigDb::open(&dir.join(CONFIG_DB), clock.clone())?);
         Ok(Self {
-            audit: Arc::new(sqlite::AuditDb::open(&dir.join("audit"), clock.clone())?),
+            audit: Arc::new(sqlite::AuditDb::open_with(&dir.join("audit"), clock.clone(), audit)?),
             levels: Arc::new(sqlite::LevelsDb::open(&dir.join("levels.db"), &clock)?),
             recent: Arc::new(Recent::open(&dir.join("recent"), clock.clone(), recent)?),
             unhandled: Arc::new(sqlite::UnhandledDb::open(&dir.join("state.db"), clock)?),

@@ -18,8 +18,9 @@ use super::connect::Fault;
 use super::months::Months;
 use super::worker::{Answer, Worker};
 use crate::clock::Clock;
+use crate::live::Live;
 use crate::model::{DeliveryNote, EventId, Judged};
-use crate::store::{AuditLog, EventPage, EventQuery, StoreError, StoreResult};
+use crate::store::{AuditLog, AuditSettings, EventPage, EventQuery, StoreError, StoreResult};
 
 /// What the audit is called in errors and logs.
 const STORE: &str = "audit";
@@ -30,10 +31,13 @@ const SEARCH_BUDGET: Duration = Duration::from_secs(1);
 /// Searches at once: each may keep a core busy for its whole budget.
 const SEARCHES: usize = 2;
 
+/// Work for the writer thread besides recording.
+type Errand = Box<dyn FnOnce(&mut AuditWriter) + Send>;
+
 enum Job {
     Record(Vec<Judged>, Answer<()>),
     Note(Vec<DeliveryNote>, Answer<()>),
-    PrepareAhead,
+    Errand(Errand),
 }
 
 /// The audit of one node.
@@ -44,24 +48,31 @@ pub struct AuditDb {
 }
 
 impl AuditDb {
-    /// Opens the files in `folder`, which is made if it is not there.
+    /// Opens the files in `folder`, which is made if it is not there, with the usual settings.
     pub fn open(folder: &Path, clock: Clock) -> StoreResult<Self> {
+        Self::open_with(folder, clock, Live::constant(AuditSettings::default()))
+    }
+
+    /// Opens the files in `folder`, which is made if it is not there.
+    pub fn open_with(folder: &Path, clock: Clock, settings: Live<AuditSettings>) -> StoreResult<Self> {
         let unavailable = |why: String| StoreError::Unavailable { store: STORE.to_owned(), why };
         std::fs::create_dir_all(folder)
             .and_then(|()| Months::scan(folder))
             .map_err(|error| unavailable(format!("folder `{}`: {error}", folder.display())))
             .map(Arc::new)
             .and_then(|months| {
-                let writer = AuditWriter::open(Arc::clone(&months), clock).map_err(|fault| fault.of(STORE))?;
+                let writer =
+                    AuditWriter::open(Arc::clone(&months), clock, settings).map_err(|fault| fault.of(STORE))?;
                 let worker = Worker::start(STORE, move |jobs| run(jobs, writer))?;
-                worker.tell(Job::PrepareAhead);
+                // Files are made ahead after every job, so one that does nothing is enough.
+                worker.tell(Job::Errand(Box::new(|_| ())));
                 Ok(Self { worker, months, searches: Semaphore::new(SEARCHES) })
             })
     }
 
     async fn read<T: Send + 'static>(
         &self,
-        body: impl FnOnce(&Months) -> Result<T, Fault> + Send + 'static,
+        body: impl FnOnce(&Arc<Months>) -> Result<T, Fault> + Send + 'static,
     ) -> StoreResult<T> {
         let unavailable = |why: String| StoreError::Unavailable { store: STORE.to_owned(), why };
         let _permit = self.searches.acquire().await.map_err(|error| unavailable(error.to_string()))?;
@@ -119,7 +130,8 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, job: Job) {
+    /// Takes a call in; an errand comes back, because it is run alone.
+    fn add(&mut self, job: Job) -> Option<Errand> {
         match job {
             Job::Record(rows, answer) => {
                 self.count += rows.len();
@@ -131,28 +143,37 @@ impl Group {
                 self.notes.push(notes);
                 self.answers.push(answer);
             }
-            Job::PrepareAhead => {}
+            Job::Errand(errand) => return Some(errand),
         }
+        None
+    }
+
+    /// `first` and the calls that wait behind it, up to the next errand.
+    fn gather(first: Job, jobs: &mut mpsc::Receiver<Job>) -> (Self, Option<Errand>) {
+        let mut group = Self::default();
+        let mut errand = group.add(first);
+        while errand.is_none() && group.count < GROUP_ROWS {
+            let Ok(job) = jobs.try_recv() else { break };
+            errand = group.add(job);
+        }
+        (group, errand)
     }
 }
 
 fn run(mut jobs: mpsc::Receiver<Job>, mut writer: AuditWriter) {
     while let Some(job) = jobs.blocking_recv() {
-        let mut group = Group::default();
-        group.add(job);
-        while group.count < GROUP_ROWS {
-            let Ok(job) = jobs.try_recv() else { break };
-            group.add(job);
+        let (group, errand) = Group::gather(job, &mut jobs);
+        if !group.answers.is_empty() {
+            let result = guarded(&mut writer, |writer| writer.write(&group.rows, &group.notes));
+            let result = result.map_err(|fault| fault.of(STORE));
+            for answer in group.answers {
+                // Whoever asked may have gone; the rows stand nevertheless.
+                let _ = answer.send(result.clone());
+            }
         }
-        let result = catch_unwind(AssertUnwindSafe(|| writer.write(&group.rows, &group.notes))).unwrap_or_else(|_| {
-            writer.reset();
-            error!(store = STORE, "writing the audit panicked; the call was rolled back");
-            Err(Fault::Told(StoreError::Unavailable { store: STORE.to_owned(), why: "its writer panicked".to_owned() }))
-        });
-        let result = result.map_err(|fault| fault.of(STORE));
-        for answer in group.answers {
-            // Whoever asked may have gone; the rows stand nevertheless.
-            let _ = answer.send(result.clone());
+        if let Some(errand) = errand {
+            // Who sent it is told by the errand itself, or by its silence.
+            let _ = guarded(&mut writer, |writer| Ok(errand(writer)));
         }
         if let Err(fault) = writer.prepare_ahead() {
             warn!(store = STORE, reason = ?fault, "the coming months' files could not be made; each will be made when its first event comes");
@@ -161,4 +182,13 @@ fn run(mut jobs: mpsc::Receiver<Job>, mut writer: AuditWriter) {
     if let Err(fault) = writer.finish() {
         warn!(store = STORE, reason = ?fault, "the audit's log was not written back; the next start reads it");
     }
+}
+
+/// Runs `work`; a panic fails it, not the thread.
+fn guarded<T>(writer: &mut AuditWriter, work: impl FnOnce(&mut AuditWriter) -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(|| work(writer))).unwrap_or_else(|_| {
+        writer.reset();
+        error!(store = STORE, "writing the audit panicked; the call was rolled back");
+        Err(Fault::Told(StoreError::Unavailable { store: STORE.to_owned(), why: "its writer panicked".to_owned() }))
+    })
 }

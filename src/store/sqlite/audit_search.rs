@@ -5,24 +5,29 @@
 //! the place). So when a walk has come down to ordinal `n`, everything not seen yet has an ordinal below `n`: that is
 //! what makes pages complete. A damaged row is skipped and counted.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
-use tracing::{error, warn};
+use tracing::warn;
 
-use super::audit_write::{Facts, OUTCOMES, event_key, protocol_number};
+use super::audit_write::{OUTCOMES, event_key, protocol_number};
 use super::body::decode;
 use super::connect::Fault;
 use super::digest::stretches;
-use super::months::{Month, MonthFile, Months, PROBES};
+use super::facts::Facts;
+use super::months::{Months, PROBES, PartitionFile, tolerate_damage};
+use super::partition::Month;
 use crate::model::{DeliveryNote, DeliveryOutcome, EventId, Judged, TargetName, Timestamp};
 use crate::store::{EventPage, EventQuery};
 use crate::telemetry::metrics::STORE_DAMAGED;
 
 /// Rows between two looks at the clock: some 100 microseconds.
 const ROWS_PER_LOOK: u32 = 256;
+/// Notes shown of one event, at most.
+const MAX_DELIVERIES: usize = 1_000;
 
 /// How the walk through one month ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,20 +41,25 @@ enum Walk {
 }
 
 /// Events newest first. `query` is prepared.
-pub(super) fn search(months: &Months, query: &EventQuery, deadline: Instant) -> Result<EventPage, Fault> {
+pub(super) fn search(months: &Arc<Months>, query: &EventQuery, deadline: Instant) -> Result<EventPage, Fault> {
     let wanted = query.limit.saturating_add(1);
     let mut hits: Vec<Judged> = Vec::new();
     let mut unseen_below = None;
+    let mut last_month = None;
     for file in months.newest_first() {
+        // Parts of a month may overlap, months do not.
+        if last_month.is_some_and(|month| month != file.partition.month) {
+            break;
+        }
         match tolerate_damage(
             &file,
-            file.readers.with(|connection| walk(connection, &file, query, &mut hits, wanted, deadline)),
+            months.read(&file, |connection| walk(connection, &file, query, &mut hits, wanted, deadline)),
         )? {
             Some(Walk::OutOfTime(below)) => {
                 unseen_below = Some(below);
                 break;
             }
-            Some(Walk::Enough) => break,
+            Some(Walk::Enough) => last_month = Some(file.partition.month),
             Some(Walk::Done) | None => {}
         }
     }
@@ -76,30 +86,14 @@ fn page(mut hits: Vec<Judged>, limit: usize, unseen_below: Option<i64>) -> Event
 }
 
 /// An event without a correlation id of its own is known by its event id, which no index holds.
-fn own_correlation(months: &Months, query: &EventQuery) -> Result<Option<Judged>, Fault> {
+fn own_correlation(months: &Arc<Months>, query: &EventQuery) -> Result<Option<Judged>, Fault> {
     let Some(id) = query.correlation_id.as_deref().and_then(|text| text.parse().ok()) else { return Ok(None) };
     Ok(get(months, id)?.filter(|judged| query.matches(judged)))
 }
 
-/// A file that is damaged is left out, so that the others can still be searched; the writer sets it aside when it
-/// meets the damage.
-fn tolerate_damage<T>(file: &MonthFile, result: Result<T, Fault>) -> Result<Option<T>, Fault> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(fault) if fault.is_damage() => {
-            metrics::counter!(STORE_DAMAGED, "store" => "database").increment(1);
-            if !file.damage_told.swap(true, Ordering::Relaxed) {
-                error!(month = %file.month, reason = ?fault, "the audit of {} is damaged; searches leave part of it out", file.month);
-            }
-            Ok(None)
-        }
-        Err(fault) => Err(fault),
-    }
-}
-
 fn walk(
     connection: &Connection,
-    file: &MonthFile,
+    file: &PartitionFile,
     query: &EventQuery,
     hits: &mut Vec<Judged>,
     wanted: usize,
@@ -141,10 +135,10 @@ fn walk(
     Ok(if hits.len() >= wanted { Walk::Enough } else { Walk::Done })
 }
 
-fn damaged_row(file: &MonthFile, at: i64, why: &str) {
+fn damaged_row(file: &PartitionFile, at: i64, why: &str) {
     metrics::counter!(STORE_DAMAGED, "store" => "row").increment(1);
     if !file.damage_told.swap(true, Ordering::Relaxed) {
-        warn!(month = %file.month, ordinal = at, reason = why, "an audit row of {} is damaged and left out", file.month);
+        warn!(partition = %file.partition, ordinal = at, reason = why, "an audit row of {} is damaged and left out", file.partition);
     }
 }
 
@@ -238,59 +232,64 @@ fn statement(query: &EventQuery, (least, greatest): (i64, i64)) -> (&'static str
 }
 
 /// One event.
-pub(super) fn get(months: &Months, id: EventId) -> Result<Option<Judged>, Fault> {
-    let Some(file) = months.get(Month::of(id)) else { return Ok(None) };
-    let found = file.readers.with(|connection| {
-        let mut statement = connection
-            .prepare_cached("SELECT ordinal, crc, body FROM events WHERE ordinal BETWEEN ?1 AND ?2 AND id = ?3")?;
-        let first = id.ordinal();
-        let row = statement.query_row((first, first.saturating_add(PROBES), event_key(id)), |row| {
-            Ok((row.get::<_, i64>(0)?, decode(row.get_ref(2)?.as_blob().unwrap_or_default(), row.get(1)?)))
-        });
-        Ok(row.optional()?)
-    });
-    match tolerate_damage(&file, found)?.flatten() {
-        Some((_, Ok(judged))) => Ok(Some(judged)),
-        Some((at, Err(why))) => {
-            damaged_row(&file, at, &why);
-            Ok(None)
-        }
-        None => Ok(None),
-    }
-}
-
-/// What receivers said about one event, oldest first.
-pub(super) fn deliveries(months: &Months, id: EventId) -> Result<Vec<DeliveryNote>, Fault> {
-    let Some(file) = months.get(Month::of(id)) else { return Ok(Vec::new()) };
-    let notes = file.readers.with(|connection| {
-        let mut statement = connection.prepare_cached(
-            "SELECT target, at, attempt, outcome, answer FROM deliveries WHERE event = ?1 ORDER BY id LIMIT 1000",
-        )?;
-        let mut rows = statement.query([event_key(id)])?;
-        let mut notes = Vec::new();
-        while let Some(row) = rows.next()? {
-            // A target's name that is none any more can only come from damage; the other notes still tell their story.
-            let Ok(target) = TargetName::new(&row.get::<_, String>(0)?) else { continue };
-            let outcome = usize::try_from(row.get::<_, i64>(3)?).unwrap_or(usize::MAX);
-            notes.push(DeliveryNote {
-                event_id: id,
-                target,
-                at: Timestamp::from_micros(row.get(1)?),
-                attempt: row.get(2)?,
-                outcome: OUTCOMES.get(outcome).copied().unwrap_or(DeliveryOutcome::Retrying),
-                answer: row.get(4)?,
+pub(super) fn get(months: &Arc<Months>, id: EventId) -> Result<Option<Judged>, Fault> {
+    for file in months.of_month(Month::of(id)) {
+        let found = months.read(&file, |connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT ordinal, crc, body FROM events WHERE ordinal BETWEEN ?1 AND ?2 AND id = ?3")?;
+            let first = id.ordinal();
+            let row = statement.query_row((first, first.saturating_add(PROBES), event_key(id)), |row| {
+                Ok((row.get::<_, i64>(0)?, decode(row.get_ref(2)?.as_blob().unwrap_or_default(), row.get(1)?)))
             });
+            Ok(row.optional()?)
+        });
+        match tolerate_damage(&file, found)?.flatten() {
+            Some((_, Ok(judged))) => return Ok(Some(judged)),
+            Some((at, Err(why))) => damaged_row(&file, at, &why),
+            None => {}
         }
-        Ok(notes)
-    });
-    Ok(tolerate_damage(&file, notes)?.unwrap_or_default())
+    }
+    Ok(None)
 }
 
-/// Rows in all months.
-pub(super) fn rows(months: &Months) -> Result<u64, Fault> {
+/// What receivers said about one event, oldest first. A note lies in the part that was written to when it came.
+pub(super) fn deliveries(months: &Arc<Months>, id: EventId) -> Result<Vec<DeliveryNote>, Fault> {
+    let mut all = Vec::new();
+    for file in months.of_month(Month::of(id)).into_iter().rev() {
+        let notes = months.read(&file, |connection| deliveries_in(connection, id));
+        all.extend(tolerate_damage(&file, notes)?.unwrap_or_default());
+        all.truncate(MAX_DELIVERIES);
+    }
+    Ok(all)
+}
+
+fn deliveries_in(connection: &Connection, id: EventId) -> Result<Vec<DeliveryNote>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT target, at, attempt, outcome, answer FROM deliveries WHERE event = ?1 ORDER BY id LIMIT ?2",
+    )?;
+    let mut rows = statement.query((event_key(id), i64::try_from(MAX_DELIVERIES).unwrap_or(i64::MAX)))?;
+    let mut notes = Vec::new();
+    while let Some(row) = rows.next()? {
+        // A target's name that is none any more can only come from damage; the other notes still tell their story.
+        let Ok(target) = TargetName::new(&row.get::<_, String>(0)?) else { continue };
+        let outcome = usize::try_from(row.get::<_, i64>(3)?).unwrap_or(usize::MAX);
+        notes.push(DeliveryNote {
+            event_id: id,
+            target,
+            at: Timestamp::from_micros(row.get(1)?),
+            attempt: row.get(2)?,
+            outcome: OUTCOMES.get(outcome).copied().unwrap_or(DeliveryOutcome::Retrying),
+            answer: row.get(4)?,
+        });
+    }
+    Ok(notes)
+}
+
+/// Rows in all partitions.
+pub(super) fn rows(months: &Arc<Months>) -> Result<u64, Fault> {
     let mut rows = 0_u64;
     for file in months.newest_first() {
-        let facts = tolerate_damage(&file, file.readers.with(Facts::read))?.unwrap_or_default();
+        let facts = tolerate_damage(&file, months.facts(&file))?.unwrap_or_default();
         rows = rows.saturating_add(u64::try_from(facts.rows).unwrap_or(0));
     }
     Ok(rows)

@@ -1,4 +1,5 @@
-//! Writing the audit: one transaction a month for all calls that wait, hosts as numbers, rows found again by ordinal.
+//! Writing the audit: one transaction a month for all calls that wait, hosts as numbers, rows found again by ordinal. A
+//! month begins a new part when its newest has reached `partition_max_bytes`.
 //!
 //! Never updates a row. After a crash a transaction is there as a whole or not at all; the caller, who was not
 //! answered, repeats it, and what is there already is left as it is.
@@ -7,23 +8,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, params};
+use tracing::info;
 
 use super::body::Encoder;
-use super::connect::{Fault, checkpoint, open_or_replace, set_aside};
+use super::connect::{Fault, checkpoint, open_or_replace, remove_file, set_aside};
 use super::digest::Digest;
-use super::months::{Month, Months, PROBES};
+use super::facts::Facts;
+use super::months::{Months, PROBES, PartitionFile, tolerate_damage};
+use super::partition::{Month, Partition};
 use super::schema;
 use super::worker::in_transaction;
 use crate::clock::Clock;
+use crate::live::Live;
 use crate::model::{DeliveryNote, DeliveryOutcome, EventId, Judged, Protocol, host_key};
-use crate::store::StoreError;
+use crate::store::{AuditSettings, StoreError};
 use crate::telemetry::metrics::AUDIT_ROWS;
 
-/// Months made ahead of the current one (requirement 1.2).
-const MONTHS_AHEAD: usize = 3;
-/// Months open for writing at once: the current one, the one before at midnight, and one for old events of a replay.
-const OPEN_MONTHS: usize = 3;
-/// Host numbers remembered for one month; a network that names more hosts than this looks them up again.
+/// Partitions open for writing at once: the current one, the one before at midnight, and two for old events of a replay.
+const OPEN_PARTITIONS: usize = 4;
+/// Host numbers remembered for one partition; a network that names more hosts than this looks them up again.
 const KNOWN_HOSTS: usize = 100_000;
 /// Longest answer of a receiver kept, in bytes: enough for its error page's message.
 const MAX_ANSWER: usize = 4_096;
@@ -42,69 +45,29 @@ pub(super) const OUTCOMES: [DeliveryOutcome; 3] =
 pub(super) struct AuditWriter {
     months: Arc<Months>,
     clock: Clock,
-    open: BTreeMap<Month, MonthWriter>,
+    settings: Live<AuditSettings>,
+    open: BTreeMap<Partition, PartitionWriter>,
     encoder: Encoder,
-    /// The newest month after which files were made ahead.
-    prepared: Option<Month>,
+    /// The month, and how many after it, for which files were made ahead last.
+    prepared: Option<(Month, u32)>,
 }
 
-struct MonthWriter {
+/// A partition open for writing.
+struct PartitionWriter {
+    file: Arc<PartitionFile>,
     connection: Connection,
     hosts: HashMap<String, i64>,
     digest: Digest,
     facts: Facts,
 }
 
-/// What a month's file tells about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Facts {
-    /// Rows in it.
-    pub(super) rows: i64,
-    /// By how many milliseconds ids are ahead of the receive time, at least: 0 or less.
-    pub(super) least_skew_ms: i64,
-    /// The same, at most: above 0 after the clock was set back, when ids go on ascending.
-    pub(super) greatest_skew_ms: i64,
-}
-
-impl Facts {
-    /// Reads them from a month's file.
-    pub(super) fn read(connection: &Connection) -> Result<Self, Fault> {
-        let mut facts = Self::default();
-        let mut statement = connection.prepare_cached("SELECT name, value FROM facts")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let value = row.get(1)?;
-            match row.get_ref(0)?.as_str().unwrap_or_default() {
-                "rows" => facts.rows = value,
-                "least_skew_ms" => facts.least_skew_ms = value,
-                "greatest_skew_ms" => facts.greatest_skew_ms = value,
-                _ => {}
-            }
-        }
-        Ok(facts)
-    }
-
-    fn write(self, before: Self, transaction: &Transaction<'_>) -> Result<(), Fault> {
-        let mut update = transaction.prepare_cached("UPDATE facts SET value = ?2 WHERE name = ?1")?;
-        for (name, old, new) in [
-            ("rows", before.rows, self.rows),
-            ("least_skew_ms", before.least_skew_ms, self.least_skew_ms),
-            ("greatest_skew_ms", before.greatest_skew_ms, self.greatest_skew_ms),
-        ] {
-            if old != new {
-                update.execute(params![name, new])?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl AuditWriter {
     /// Opens the current month, so that a file of a newer version is refused at the start.
-    pub(super) fn open(months: Arc<Months>, clock: Clock) -> Result<Self, Fault> {
-        let mut writer = Self { months, clock, open: BTreeMap::new(), encoder: Encoder::new(), prepared: None };
+    pub(super) fn open(months: Arc<Months>, clock: Clock, settings: Live<AuditSettings>) -> Result<Self, Fault> {
+        let mut writer =
+            Self { months, clock, settings, open: BTreeMap::new(), encoder: Encoder::default(), prepared: None };
         let month = Month::of_millis(writer.clock.now().as_millis());
-        writer.month(month)?;
+        writer.partition_for(month)?;
         Ok(writer)
     }
 
@@ -118,94 +81,183 @@ impl AuditWriter {
             months.entry(Month::of(note.event_id)).or_default().1.push(note);
         }
         for (month, (rows, notes)) in months {
-            self.write_month(month, &rows, &notes)?;
+            self.write_month(month, rows, &notes)?;
         }
         Ok(())
     }
 
-    fn write_month(&mut self, month: Month, rows: &[&Judged], notes: &[&DeliveryNote]) -> Result<(), Fault> {
-        match self.try_write_month(month, rows, notes) {
+    fn write_month(&mut self, month: Month, rows: Vec<&Judged>, notes: &[&DeliveryNote]) -> Result<(), Fault> {
+        let partition = self.partition_for(month)?;
+        let rows = self.not_in_other_parts(partition, rows)?;
+        match self.write_partition(partition, &rows, notes) {
             Err(fault) if fault.is_damage() => {
                 // The file broke while it was in use. Events must go on being recorded, so a fresh one takes its place.
-                self.open.remove(&month);
-                set_aside(&self.months.path(month), &self.clock, &fault)?;
-                self.try_write_month(month, rows, notes)
+                self.open.remove(&partition);
+                self.months.remove(partition);
+                set_aside(&self.months.path(partition), &self.clock, &fault)?;
+                self.write_partition(partition, &rows, notes)
             }
-            Err(fault) => {
-                // What was rolled back may be among the remembered host numbers.
-                self.open.remove(&month);
-                Err(fault)
-            }
-            Ok(()) => Ok(()),
+            other => other,
         }
     }
 
-    fn try_write_month(&mut self, month: Month, rows: &[&Judged], notes: &[&DeliveryNote]) -> Result<(), Fault> {
-        self.month(month)?;
-        let Some(writer) = self.open.get_mut(&month) else { return Ok(()) };
+    /// The part of `month` that takes what comes now: the one begun last, or a new one when that is full.
+    fn partition_for(&mut self, month: Month) -> Result<Partition, Fault> {
+        let newest = self.months.of_month(month).first().map_or(Partition::first(month), |file| file.partition);
+        let most = i64::try_from(self.settings.get().max_bytes).unwrap_or(i64::MAX);
+        if self.opened(newest)?.facts.bytes < most {
+            return Ok(newest);
+        }
+        let next = newest.next_part();
+        self.opened(next)?;
+        info!(partition = %newest, next = %next, "the audit of {newest} is full; {next} takes what comes now");
+        Ok(next)
+    }
+
+    /// The rows that no other part of the month has: an event is recorded once, also when it comes again after a roll.
+    /// Only rows that lie among another part's are looked up, so what comes in order costs nothing.
+    fn not_in_other_parts<'a>(
+        &self,
+        partition: Partition,
+        mut rows: Vec<&'a Judged>,
+    ) -> Result<Vec<&'a Judged>, Fault> {
+        for file in self.months.of_month(partition.month) {
+            if file.partition == partition || rows.is_empty() {
+                continue;
+            }
+            // What a damaged part holds is unknown; recording once more beats not recording.
+            let Some(facts) = tolerate_damage(&file, self.months.facts(&file))? else { continue };
+            let (Some(first), Some(last)) = (facts.first, facts.last) else { continue };
+            let among = |row: &Judged| (first.saturating_sub(PROBES)..=last).contains(&row.event.id.ordinal());
+            if !rows.iter().any(|row| among(row)) {
+                continue;
+            }
+            let looked_up = self.months.read(&file, |connection| {
+                let known: Result<Vec<bool>, Fault> =
+                    rows.iter().map(|row| Ok(among(row) && holds(connection, row.event.id)?)).collect();
+                known
+            });
+            if let Some(known) = tolerate_damage(&file, looked_up)? {
+                let mut known = known.into_iter();
+                rows.retain(|_| !known.next().unwrap_or(false));
+            }
+        }
+        Ok(rows)
+    }
+
+    fn write_partition(
+        &mut self,
+        partition: Partition,
+        rows: &[&Judged],
+        notes: &[&DeliveryNote],
+    ) -> Result<(), Fault> {
+        let mut encoder = std::mem::take(&mut self.encoder);
+        let written = self.change(partition, |transaction, part| {
+            let before = part.facts.rows;
+            let mut tools = Tools { hosts: part.hosts, digest: part.digest, encoder: &mut encoder };
+            insert_rows(transaction, rows, &mut tools, part.facts)?;
+            insert_notes(transaction, notes)?;
+            Ok(part.facts.rows.saturating_sub(before))
+        });
+        self.encoder = encoder;
+        metrics::counter!(AUDIT_ROWS).increment(u64::try_from(written?).unwrap_or(0));
+        Ok(())
+    }
+
+    /// Changes a partition in one transaction: all of `body` is done, or nothing. What `body` makes of the facts is kept
+    /// with it, and readers know it when this returns.
+    pub(super) fn change<T>(
+        &mut self,
+        partition: Partition,
+        body: impl FnOnce(&Transaction<'_>, &mut Part<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let writer = self.opened(partition)?;
         let mut facts = writer.facts;
         if writer.hosts.len() > KNOWN_HOSTS {
             writer.hosts.clear();
         }
-        let mut tools = Tools { hosts: &mut writer.hosts, digest: &mut writer.digest, encoder: &mut self.encoder };
-        in_transaction(&mut writer.connection, |transaction| {
-            insert_rows(transaction, rows, &mut tools, &mut facts)?;
-            insert_notes(transaction, notes)?;
-            facts.write(writer.facts, transaction)
-        })?;
-        let written = facts.rows.saturating_sub(writer.facts.rows);
-        metrics::counter!(AUDIT_ROWS).increment(u64::try_from(written).unwrap_or(0));
-        writer.facts = facts;
-        Ok(())
+        let (hosts, digest) = (&mut writer.hosts, &mut writer.digest);
+        let changed = in_transaction(&mut writer.connection, |transaction| {
+            let value = body(transaction, &mut Part { hosts, digest, facts: &mut facts })?;
+            facts.write(writer.facts, transaction)?;
+            Ok(value)
+        });
+        let changed = changed.and_then(|value| facts.refresh(&writer.connection).map(|()| value));
+        match changed {
+            Ok(value) => {
+                writer.facts = facts;
+                writer.file.learn(facts);
+                Ok(value)
+            }
+            Err(fault) => {
+                // What was rolled back may be among what is remembered.
+                self.open.remove(&partition);
+                Err(fault)
+            }
+        }
     }
 
-    /// Opens a month's file if it is not open, and closes the oldest of too many.
-    fn month(&mut self, month: Month) -> Result<(), Fault> {
-        if self.open.contains_key(&month) {
-            return Ok(());
+    /// A partition's writer; its file is opened, or made, if it is not open, and the oldest of too many is closed.
+    fn opened(&mut self, partition: Partition) -> Result<&mut PartitionWriter, Fault> {
+        if !self.open.contains_key(&partition) {
+            while self.open.len() >= OPEN_PARTITIONS {
+                self.open.pop_first();
+            }
+            let (file, connection) = self.open_file(partition)?;
+            let facts = Facts::read(&connection)?;
+            file.learn(facts);
+            let (hosts, digest) = (HashMap::new(), Digest::default());
+            self.open.insert(partition, PartitionWriter { file, connection, hosts, digest, facts });
         }
-        while self.open.len() >= OPEN_MONTHS {
-            self.open.pop_first();
-        }
-        let connection = self.open_file(month)?;
-        let facts = Facts::read(&connection)?;
-        self.open.insert(month, MonthWriter { connection, hosts: HashMap::new(), digest: Digest::default(), facts });
-        Ok(())
+        Ok(self.open.get_mut(&partition).expect("it was opened above"))
     }
 
-    fn open_file(&self, month: Month) -> Result<Connection, Fault> {
-        let path = self.months.path(month);
-        let asides = || std::fs::metadata(&path).map(|meta| std::os::unix::fs::MetadataExt::ino(&meta)).ok();
-        let before = asides();
+    fn open_file(&self, partition: Partition) -> Result<(Arc<PartitionFile>, Connection), Fault> {
+        let path = self.months.path(partition);
+        let inode = || std::fs::metadata(&path).map(|meta| std::os::unix::fs::MetadataExt::ino(&meta)).ok();
+        let before = inode();
         let connection = open_or_replace(&path, schema::AUDIT, &self.clock)?;
-        if before != asides() || !self.months.has(month) {
-            self.months.add(month);
-        }
-        Ok(connection)
+        let known = self.months.get(partition).filter(|_| before == inode());
+        Ok((known.unwrap_or_else(|| self.months.add(partition)), connection))
     }
 
-    /// Makes the files of the coming months if the month has changed since it was done last.
+    /// Makes the files of the coming months if the month, or how many are wanted, has changed since it was done last.
+    /// Empty files of months further ahead, made while the clock was wrong, are removed.
     pub(super) fn prepare_ahead(&mut self) -> Result<(), Fault> {
         let current = Month::of_millis(self.clock.now().as_millis());
-        if self.prepared == Some(current) {
+        let ahead = self.settings.get().advance_months;
+        if self.prepared == Some((current, ahead)) {
             return Ok(());
         }
         // Also when it fails: files are made on demand too, and one warning a month is enough.
-        self.prepared = Some(current);
-        let mut month = current;
-        for _ in 0..=MONTHS_AHEAD {
+        self.prepared = Some((current, ahead));
+        for month in (0..=ahead).map(|count| current.plus(count)) {
             if !self.months.has(month) {
-                checkpoint(&self.open_file(month)?)?;
+                checkpoint(&self.open_file(Partition::first(month))?.1)?;
             }
-            month = month.next();
+        }
+        for file in self.months.newest_first() {
+            if file.partition.month <= current.plus(ahead) {
+                break;
+            }
+            if tolerate_damage(&file, self.months.facts(&file))?.is_some_and(|facts| facts.rows == 0) {
+                self.drop_partition(file.partition)?;
+            }
         }
         Ok(())
+    }
+
+    /// Removes a partition's file, with whatever is in it.
+    pub(super) fn drop_partition(&mut self, partition: Partition) -> Result<(), Fault> {
+        self.open.remove(&partition);
+        self.months.remove(partition);
+        remove_file(&self.months.path(partition))
     }
 
     /// Forgets what is open: after a panic nobody knows how far it came.
     pub(super) fn reset(&mut self) {
         self.open.clear();
-        self.encoder = Encoder::new();
+        self.encoder = Encoder::default();
     }
 
     /// Writes the logs back into the files.
@@ -215,6 +267,14 @@ impl AuditWriter {
         }
         Ok(())
     }
+}
+
+/// A partition while it is changed.
+pub(super) struct Part<'a> {
+    hosts: &'a mut HashMap<String, i64>,
+    digest: &'a mut Digest,
+    /// Its facts; rows that are removed have to be taken off [`Facts::rows`].
+    pub(super) facts: &'a mut Facts,
 }
 
 /// What is kept from transaction to transaction; thrown away with its month when one fails.
@@ -289,6 +349,13 @@ fn insert_row(
     let why =
         format!("event `{}` cannot be stored: {PROBES} others of the same millisecond and count are there", event.id);
     Err(StoreError::Invalid(why).into())
+}
+
+/// Whether an event lies in a partition.
+fn holds(connection: &Connection, id: EventId) -> Result<bool, Fault> {
+    let mut find = connection.prepare_cached("SELECT 1 FROM events WHERE ordinal BETWEEN ?1 AND ?2 AND id = ?3")?;
+    let first = id.ordinal();
+    Ok(find.exists(params![first, first.saturating_add(PROBES), id.as_bytes()])?)
 }
 
 fn id_at(transaction: &Transaction<'_>, at: i64) -> Result<Option<[u8; 16]>, Fault> {

@@ -15,6 +15,7 @@ const WORTH_PACKING: usize = 1 << 10;
 const MAX_DECODED: usize = 64 << 20;
 
 /// Encodes rows one after the other, with the buffers of the last.
+#[derive(Default)]
 pub(super) struct Encoder {
     plain: Vec<u8>,
     packed: Vec<u8>,
@@ -22,10 +23,6 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new() -> Self {
-        Self { plain: Vec::new(), packed: Vec::new(), table: CompressTable::default() }
-    }
-
     /// The body of one row, valid until the next call. Short rows stay as they are: what they hold does not repeat, and
     /// the compressor's table alone costs more than the rest of the row.
     pub(super) fn encode(&mut self, judged: &Judged) -> Result<&[u8], String> {

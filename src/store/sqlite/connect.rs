@@ -1,6 +1,6 @@
 //! Opening a database file: pragmas, migrations, and what happens to a file that is damaged or too new.
 //!
-//! Never deletes anything: a damaged file is renamed to `<name>.damaged-<time>` together with its log, where
+//! Deletes nothing by itself: a damaged file is renamed to `<name>.damaged-<time>` together with its log, where
 //! `sqlite3 <file> .recover` can get at it. A crash while a file is being made leaves it at an older schema version,
 //! from which the next start goes on.
 
@@ -169,6 +169,21 @@ pub(super) fn set_aside(path: &Path, clock: &Clock, fault: &Fault) -> Result<(),
         "database {store} is damaged; it was moved to {} and a fresh one takes its place, `sqlite3 <file> .recover` may get the rows back",
         target.display()
     );
+    Ok(())
+}
+
+/// Removes a database file and its log; one that is not there is removed already.
+pub(super) fn remove_file(path: &Path) -> Result<(), Fault> {
+    // The log first: a file without it is whole, a log without its file would be taken for that of the next one.
+    for suffix in ["-wal", "-shm", ""] {
+        match std::fs::remove_file(with_suffix(path, suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let why = format!("it cannot be removed: {error}");
+                return Err(StoreError::Unavailable { store: name_of(path), why }.into());
+            }
+            _ => {}
+        }
+    }
     Ok(())
 }
 

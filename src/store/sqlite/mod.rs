@@ -1,6 +1,6 @@
 //! The embedded databases: `config.db` (rules, hosts, teams, users, settings and their change log), `state.db` (counters of
 //! unhandled events), `levels.db` (counts of the service levels), `audit/events-YYYY-MM.db` (one file for each month of
-//! events).
+//! events, and `events-YYYY-MM.2.db` and so on when a month outgrows it).
 //!
 //! Each has one thread that writes it and a few connections that read it, write-ahead logging, and `synchronous=FULL`,
 //! so that what was answered survives a power cut. Migrations are numbered; a file of a newer version is refused. A
@@ -11,6 +11,8 @@ mod accounts;
 mod api_keys;
 mod audit;
 mod audit_search;
+#[cfg(test)]
+mod audit_tests;
 mod audit_write;
 mod body;
 mod changes;
@@ -19,9 +21,11 @@ mod connect;
 mod counters;
 mod digest;
 mod edits;
+mod facts;
 mod inventory;
 mod levels;
 mod months;
+mod partition;
 mod rulebook;
 mod schema;
 mod settings;
