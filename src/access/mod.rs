@@ -70,6 +70,16 @@ pub enum Right {
 }
 
 impl Right {
+    /// Its name in the API's description.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Read => "read",
+            Self::Operate => "operate",
+            Self::Administer => "administer",
+        }
+    }
+
     /// The least role that includes it.
     pub fn least_role(self) -> Role {
         Role::ALL.into_iter().find(|role| role.has(self)).unwrap_or(Role::Admin)

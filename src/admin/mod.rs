@@ -53,7 +53,7 @@ pub use rules::{Explained, RuleList, TestMessage, TestOutcome, suggest_match};
 pub use secrets::{
     SecretAct, SecretChanged, SecretLine, SecretLines, SlotLine, change_secret_offline, secret_json, secrets_offline,
 };
-pub use settings::{Settings, ignored_json, setting_json, setting_text};
+pub use settings::{IgnoredSetting, SettingView, Settings, setting_text};
 pub use setup::issue_setup_token;
 pub use status::{Check, Overview, QueueLine, Readiness, VERSION};
 pub use target_definitions::{Enabled, TargetDefinition};

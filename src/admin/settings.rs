@@ -1,7 +1,11 @@
 //! Settings: every key with its value and origin, changing the dynamic ones, their history and going back in it. What a
 //! value may be is the configuration's to say; what is shown nowhere does not get here.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
 use super::changes::{ChangePage, MAX_CHANGE_ROWS};
 use super::{Actor, Admin, AdminError};
@@ -128,47 +132,158 @@ fn wish(key: &'static Key, value: Option<&str>, expected: Option<&str>) -> Wish 
 }
 
 /// A setting as the API and the command line tell of it.
-pub fn setting_json(setting: &Setting) -> Value {
-    let key = setting.key;
-    let mut body = json!({
-        "key": key.id(),
-        "section": key.section,
-        "name": key.name,
-        "value": setting.value,
-        "origin": setting.origin.name(),
-        "default": setting.default,
-        "type": key.kind.name(),
-        "range": key.kind.range(),
-        "unit": key.unit,
-        "description": key.help,
-        "read_by": key.reader,
-        "live": key.live,
-        "writable": key.is_dynamic(),
-        "masked": key.masked,
-        "set": setting.is_set,
-        "environment": key.env,
-        "also": key.aliases,
-    });
-    match key.kind {
-        Kind::Integer { min, max } => {
-            body["min"] = min.into();
-            body["max"] = max.into();
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Setting)]
+pub struct SettingView {
+    /// Its whole name: the section, a point, the name; a dynamic key is its name alone.
+    pub key: String,
+    /// The table of the configuration file it stands in.
+    pub section: &'static str,
+    /// Its name there.
+    pub name: &'static str,
+    /// The value in force; null if it is shown nowhere.
+    #[schema(schema_with = value_schema)]
+    pub value: Value,
+    /// Where the value comes from.
+    #[schema(example = "default")]
+    pub origin: &'static str,
+    /// The built-in value.
+    #[schema(schema_with = value_schema)]
+    pub default: Value,
+    /// What kind of value it is.
+    #[serde(rename = "type")]
+    #[schema(example = "integer")]
+    pub kind: &'static str,
+    /// What it may be, in words.
+    pub range: String,
+    /// What its number counts; empty if it is none.
+    pub unit: &'static str,
+    /// What it means.
+    pub description: &'static str,
+    /// The parts of the program that go by it.
+    pub read_by: &'static str,
+    /// Whether a new value acts at once; else after a restart.
+    pub live: bool,
+    /// Whether it can be changed here.
+    pub writable: bool,
+    /// Whether its value is shown nowhere.
+    pub masked: bool,
+    /// Whether there is a value that is not empty.
+    pub set: bool,
+    /// Its environment variable.
+    pub environment: &'static str,
+    /// Further environment variables that are read for it.
+    pub also: &'static [&'static str],
+    /// The least value of a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<i64>,
+    /// The greatest value of a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<i64>,
+    /// The words it may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choices: Option<&'static [&'static str]>,
+    /// The environment variable its value comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variable: Option<&'static str>,
+    /// What a reset would bring back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beneath: Option<Beneath>,
+    /// What it was before the change that this answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+}
+
+/// The value a setting has after a reset.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Beneath {
+    /// As it would be written in the environment.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: &'static str,
+}
+
+/// The value a setting had before a change.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Previous {
+    /// The value.
+    #[schema(schema_with = value_schema)]
+    pub value: Value,
+    /// Where it came from.
+    pub origin: &'static str,
+}
+
+/// What a setting can be: a text, a number, a truth, a list of texts, or null where it is not shown.
+fn value_schema() -> impl Into<RefOr<Schema>> {
+    ObjectBuilder::new().schema_type(SchemaType::from_iter([
+        Type::String,
+        Type::Number,
+        Type::Boolean,
+        Type::Array,
+        Type::Null,
+    ]))
+}
+
+impl From<&Setting> for SettingView {
+    fn from(setting: &Setting) -> Self {
+        let key = setting.key;
+        let (min, max) = match key.kind {
+            Kind::Integer { min, max } => (Some(min), Some(max)),
+            _ => (None, None),
+        };
+        let beneath = setting.beneath.as_ref();
+        Self {
+            key: key.id().into_owned(),
+            section: key.section,
+            name: key.name,
+            value: setting.value.clone(),
+            origin: setting.origin.name(),
+            default: setting.default.clone(),
+            kind: key.kind.name(),
+            range: key.kind.range().into_owned(),
+            unit: key.unit,
+            description: key.help,
+            read_by: key.reader,
+            live: key.live,
+            writable: key.is_dynamic(),
+            masked: key.masked,
+            set: setting.is_set,
+            environment: key.env,
+            also: key.aliases,
+            min,
+            max,
+            choices: if let Kind::Choice(words) = key.kind { Some(words) } else { None },
+            variable: if let Origin::Environment(variable) = setting.origin { Some(variable) } else { None },
+            beneath: beneath.map(|(value, origin)| Beneath { value: value.clone(), origin: origin.name() }),
+            previous: None,
         }
-        Kind::Choice(words) => body["choices"] = json!(words),
-        _ => {}
     }
-    if let Origin::Environment(variable) = setting.origin {
-        body["variable"] = variable.into();
+}
+
+impl From<&Changed> for SettingView {
+    fn from(changed: &Changed) -> Self {
+        let before = &changed.before;
+        let previous = Previous { value: before.value.clone(), origin: before.origin.name() };
+        Self { previous: Some(previous), ..Self::from(&changed.after) }
     }
-    if let Some((value, origin)) = &setting.beneath {
-        body["beneath"] = json!({"value": value, "origin": origin.name()});
-    }
-    body
 }
 
 /// A kept setting that is not in force, as the API and the command line tell of it.
-pub fn ignored_json(ignored: &Ignored) -> Value {
-    json!({"key": ignored.key, "value": ignored.value, "why": ignored.why})
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct IgnoredSetting {
+    /// The key, as it was kept.
+    pub key: String,
+    /// The value, as it was kept.
+    pub value: String,
+    /// Why it cannot be used.
+    pub why: String,
+}
+
+impl From<&Ignored> for IgnoredSetting {
+    fn from(ignored: &Ignored) -> Self {
+        let Ignored { key, value, why } = ignored.clone();
+        Self { key, value, why }
+    }
 }
 
 /// The text of a value that a program sent; `None` for what no setting can be.
@@ -230,6 +345,7 @@ impl From<NotChanged> for AdminError {
 mod tests {
     use super::*;
     use crate::admin::testing::TestAdmin;
+    use serde_json::json;
 
     const KEY: &str = "unhandled_threshold";
 

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::api::{Api, ApiArgs, encode};
-use crate::admin::{ignored_json, setting_json};
+use crate::admin::{IgnoredSetting, SettingView};
 use crate::config::keys::{KEYS, find_id, nearest};
 use crate::config::{Sources, settings_of};
 
@@ -142,8 +142,8 @@ async fn all(args: &ConfigArgs) -> anyhow::Result<Value> {
     let (settings, ignored) = settings_of(&Sources::new(data, args.config.as_deref()))?;
     Ok(json!({
         "total": settings.len(),
-        "settings": settings.iter().map(setting_json).collect::<Vec<_>>(),
-        "ignored": ignored.iter().map(ignored_json).collect::<Vec<_>>(),
+        "settings": settings.iter().map(SettingView::from).collect::<Vec<_>>(),
+        "ignored": ignored.iter().map(IgnoredSetting::from).collect::<Vec<_>>(),
     }))
 }
 

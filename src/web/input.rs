@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::auth::SignedIn;
@@ -181,6 +182,16 @@ impl JsonBody {
         self.value.as_object().ok_or_else(|| Fault::bad_request("the body is not a JSON object"))
     }
 
+    /// The body as `T`, whose members are the only ones taken (`deny_unknown_fields`). What is not as it should be is named
+    /// by its place; what was sent is not repeated.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        self.members()?;
+        serde_path_to_error::deserialize(&self.value).map_err(|error| {
+            let place = error.path().to_string();
+            member_fault(&place, &error.into_inner().to_string())
+        })
+    }
+
     /// A member that must be a text.
     pub fn text(&self, name: &str) -> Result<&str, Fault> {
         match self.members()?.get(name) {
@@ -200,6 +211,35 @@ impl JsonBody {
             }
         }
     }
+}
+
+/// Says in our words what serde found at `place`; its own contain the value.
+fn member_fault(place: &str, found: &str) -> Fault {
+    let within = |name: &str| if place == "." { name.to_owned() } else { format!("{place}.{name}") };
+    let quoted = |text: &str| text.split('`').nth(1).unwrap_or_default().to_owned();
+    if found.starts_with("missing field") {
+        return Fault::field(&within(&quoted(found)), "it is missing");
+    }
+    if let Some((unknown, known)) = found.strip_prefix("unknown field").and_then(|rest| rest.split_once(", expected")) {
+        let name: String = quoted(unknown).chars().take(60).collect();
+        // The path of serde ends with the member that is unknown.
+        let place = if place == "." || place == name { name } else { place.chars().take(200).collect() };
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        return Fault::field(&place, format!("no such member; known are {}", known.join(", ")));
+    }
+    let expected = match found.rsplit_once("expected ").map_or("", |(_, expected)| expected) {
+        "i64" | "i32" | "u64" | "u32" | "u16" | "u8" | "usize" => "a whole number",
+        "a string" => "a text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" | "" => "an object",
+        expected if expected.starts_with("struct ") => "an object",
+        expected => expected,
+    };
+    if place == "." {
+        return Fault::bad_request(format!("the body must be {expected}"));
+    }
+    Fault::field(place, format!("it must be {expected}"))
 }
 
 /// The reason for a change without a body.
@@ -228,6 +268,7 @@ impl<S: Sync> FromRequestParts<S> for Correlation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn check(text: &str, expected: Option<&str>) {
         assert_eq!(parse_time(text).map(|time| time.to_string()).as_deref(), expected, "{text}");
@@ -245,6 +286,28 @@ mod tests {
         check("2026-03-01", Some("2026-03-01T00:00:00Z"));
         check("yesterday", None);
         check("2026-13-01", None);
+    }
+
+    #[derive(Debug, serde::Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        name: String,
+        places: Option<Vec<u64>>,
+    }
+
+    #[test]
+    fn a_body_that_is_not_as_it_should_be_is_told_by_its_place_and_not_repeated() {
+        let read = |value: Value| JsonBody { value, reason: None }.read::<Wanted>();
+        let check = |value: Value, field: &str, why: &str| {
+            let fault = read(value).expect_err("at fault");
+            assert_eq!((fault.field.as_deref(), fault.detail.as_deref()), (Some(field), Some(why)));
+        };
+        check(json!({}), "name", "it is missing");
+        check(json!({"name": 4711}), "name", "it must be a text");
+        check(json!({"name": "a", "naem": "b"}), "naem", "no such member; known are name, places");
+        check(json!({"name": "a", "places": [1, "s3cret"]}), "places[1]", "it must be a whole number");
+        assert_eq!(read(json!([])).expect_err("no object").error, "the body is not a JSON object");
+        assert_eq!(read(json!({"name": "a", "places": null})), Ok(Wanted { name: "a".into(), places: None }));
     }
 
     #[test]

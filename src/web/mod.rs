@@ -9,6 +9,7 @@ mod auth;
 mod envelope;
 mod fault;
 mod input;
+mod openapi;
 mod origin;
 mod pages;
 pub mod probes;
@@ -54,14 +55,15 @@ struct Web {
 /// Streams end when `stop` is cancelled.
 pub fn router(admin: Admin, stop: CancellationToken) -> Router {
     let web = Web { admin, assets: Arc::new(Assets::new()), streams: Streams::new(stop) };
+    let (api, described) = api::router(web.clone()).split_for_parts();
     let routes = Router::new()
         .merge(pages::router(web.clone()))
-        .nest("/api/v2", api::router(web.clone()))
-        .nest("/api/v1", api::v1::router(web.clone()))
+        .merge(api)
         .merge(assets::router())
         .fallback(fault::unknown_path)
         .method_not_allowed_fallback(fault::wrong_method)
-        .with_state(web.clone());
+        .with_state(web.clone())
+        .merge(openapi::router(openapi::Description::new(&described)));
     enveloped(routes, web)
 }
 

@@ -1,15 +1,21 @@
-//! Every route of pages and API, found in the sources of their routers, asked by every role, by keys of every scope and
+//! Every route of pages and API, found in the sources of their routers and in the API's description, asked by every role, by keys of every scope and
 //! by nobody: who may not is told so, who may gets past the guard.
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use regex::Regex;
+use tokio_util::sync::CancellationToken;
 
+use super::assets::Assets;
+use super::openapi::document;
 use super::rights::{addresses, declared};
+use super::sse::Streams;
 use super::tests::{Reply, Site};
+use super::{Web, api};
 use crate::access::{Right, Role, Scopes};
 use crate::admin::{Actor, KeyInput};
 
@@ -20,8 +26,23 @@ struct Route {
 }
 
 /// The routes of the API, in every version.
-fn api_routes() -> Vec<Route> {
-    routes("src/web/api", |file| if file == "v1.rs" { "/api/v1" } else { "/api/v2" })
+fn api_routes(site: &Site) -> Vec<Route> {
+    let mut found = routes("src/web/api", |file| if file == "v1.rs" { "/api/v1" } else { "/api/v2" });
+    let web = Web {
+        admin: site.test.admin.clone(),
+        assets: Arc::new(Assets::new()),
+        streams: Streams::new(CancellationToken::new()),
+    };
+    let described = document(&api::router(web).into_openapi());
+    for (path, item) in described["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
+            let route = Route { path: path.clone(), method };
+            assert_eq!(operation["x-muttd-right"], route.right().name(), "{path}");
+            found.push(route);
+        }
+    }
+    found
 }
 
 /// The routes that the files of `folder` add; `prefix` says what stands before the paths of a file.
@@ -99,7 +120,7 @@ async fn every_route_asks_for_the_right_that_is_declared_for_it() {
     let open = ["/login", "/setup"];
     let mut all = routes("src/web/pages", |_| "");
     all.retain(|route| !open.contains(&route.path.as_str()));
-    all.extend(api_routes());
+    all.extend(api_routes(&site));
     assert!(all.len() > 70, "the routes were not found: {}", all.len());
     let gone: Vec<&str> = addresses().filter(|path| all.iter().all(|route| route.path != *path)).collect();
     assert!(gone.is_empty(), "rights are declared for addresses that nothing serves: {gone:?}");
@@ -137,7 +158,7 @@ async fn every_route_of_the_api_asks_keys_for_their_scope() {
         let made = site.test.admin.create_api_key(input, &actor, None).await.expect("made");
         keys.push((scopes, made.value.reveal().to_owned()));
     }
-    for route in api_routes() {
+    for route in api_routes(&site) {
         for (scopes, value) in &keys {
             let needed = route.right().scope();
             let request = route.request().header("x-api-key", value).body(Body::empty());

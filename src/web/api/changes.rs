@@ -2,38 +2,256 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::super::Web;
 use super::super::auth::Caller;
 use super::super::fault::{Answer, Fault};
 use super::super::input::{Fields, JsonBody};
-use super::Paging;
-use crate::admin::{ChangePage, ChangeQuery, ChangeRow, Operation, TrailReport};
+use super::{Pagination, Paging};
+use crate::admin::{ChangePage, ChangeQuery, ChangeRow, Operation, TrailFault, TrailHead, TrailReport};
+use crate::web::openapi::parameters::{cursor, moment, number, text, words};
 
 /// What restricts, orders and pages the lines.
 const PARAMETERS: [&str; 11] =
     ["table_name", "record_id", "user", "operation", "correlation_id", "from", "to", "sort", "page", "limit", "cursor"];
 
-/// `GET /config-audit`: who changed what, newest first unless `sort=asc`. `cursor` goes on where the answer before ended
-/// and costs the same however far that is; `page` counts from the start.
-pub(super) async fn config_audit(State(web): State<Web>, fields: Fields) -> Answer<Json<Value>> {
-    fields.only(&PARAMETERS)?;
-    let (found, mut answer) = lines(&web, &fields).await?;
-    answer["changes"] = found.rows.iter().map(change_json).collect();
-    answer["next_cursor"] = json!(found.next.map(|id| id.to_string()));
-    Ok(Json(answer))
+/// The routes of this section.
+pub(super) fn routes() -> OpenApiRouter<Web> {
+    OpenApiRouter::new()
+        .routes(routes!(config_audit))
+        .routes(routes!(audit_config))
+        .routes(routes!(chain))
+        .routes(routes!(verify))
+        .routes(routes!(accept))
 }
 
-/// `GET /api/v1/config-audit`, `/api/v1/audit/config`: the same lines with the members that version 1 had.
-pub(super) async fn config_audit_v1(State(web): State<Web>, fields: Fields) -> Answer<Json<Value>> {
-    fields.only(&PARAMETERS)?;
-    let (found, mut answer) = lines(&web, &fields).await?;
-    answer["changes"] = found.rows.iter().map(old_change_json).collect();
-    Ok(Json(answer))
+/// The routes that version 1 has of this section.
+pub(super) fn routes_v1() -> OpenApiRouter<Web> {
+    OpenApiRouter::new().routes(routes!(config_audit_v1)).routes(routes!(audit_config_v1))
 }
 
-async fn lines(web: &Web, fields: &Fields) -> Answer<(ChangePage, Value)> {
+/// A line of the change trail.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChangeLine {
+    /// Its number, ascending.
+    id: i64,
+    #[schema(format = DateTime)]
+    changed_at: String,
+    /// The user, or the key's name.
+    changed_by: String,
+    /// CREATE, UPDATE, DELETE, or what was done.
+    operation: &'static str,
+    /// What kind of thing changed, such as `alert_rules` or `dynamic_config`.
+    table_name: String,
+    /// Which one.
+    record_id: String,
+    /// How it was; null for one that was made.
+    #[schema(value_type = Option<Object>)]
+    old_values: Option<Value>,
+    /// How it is; null for one that was removed.
+    #[schema(value_type = Option<Object>)]
+    new_values: Option<Value>,
+    /// Why, in the words of whoever did it.
+    reason: Option<String>,
+    /// The request it came with.
+    correlation_id: String,
+    /// By which door: `page`, `api`, `cli`, `appliance`.
+    changed_via: Option<String>,
+    /// The sender's address.
+    changed_from: Option<String>,
+    /// The line's link in the hash chain.
+    hash: Option<String>,
+}
+
+/// A line of the change trail with the members that version 1 had.
+#[derive(Serialize, ToSchema)]
+struct ChangeLineV1 {
+    id: i64,
+    #[schema(format = DateTime)]
+    changed_at: String,
+    changed_by: String,
+    operation: &'static str,
+    table_name: String,
+    record_id: String,
+    #[schema(value_type = Option<Object>)]
+    old_values: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    new_values: Option<Value>,
+    reason: Option<String>,
+    correlation_id: String,
+}
+
+/// Lines of the change trail.
+#[derive(Serialize, ToSchema)]
+struct ChangeLines {
+    changes: Vec<ChangeLine>,
+    pagination: Pagination,
+    /// What `cursor` must be for the lines that follow; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// Lines of the change trail, as version 1 has them.
+#[derive(Serialize, ToSchema)]
+struct ChangeLinesV1 {
+    changes: Vec<ChangeLineV1>,
+    pagination: Pagination,
+}
+
+/// What a verification of the chain found.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChainReport {
+    /// Whether every line is as it was written; null if none was made yet.
+    ok: Option<bool>,
+    #[schema(format = DateTime)]
+    checked_at: Option<String>,
+    /// Lines looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lines: Option<u64>,
+    /// Faults found in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<u64>,
+    /// The first of them.
+    faults: Vec<ChainFault>,
+    /// Where the trail ends: noted elsewhere, it proves later that nothing was taken away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head: Option<ChainHead>,
+}
+
+/// The end of the change trail.
+#[derive(Serialize, ToSchema)]
+struct ChainHead {
+    /// Lines up to here.
+    lines: u64,
+    /// The number of the last one.
+    last_id: i64,
+    /// Its link: SHA-256, in hexadecimal.
+    hash: String,
+}
+
+/// A fault in the chain.
+#[derive(Serialize, ToSchema)]
+struct ChainFault {
+    kind: &'static str,
+    id: Option<i64>,
+    #[schema(format = DateTime)]
+    changed_at: Option<String>,
+    why: String,
+}
+
+/// The change log was accepted as it is.
+#[derive(Serialize, ToSchema)]
+struct Accepted {
+    accepted: bool,
+    /// Where the lines as they were found are kept.
+    evidence: String,
+}
+
+impl From<&ChangeRow> for ChangeLine {
+    fn from(row: &ChangeRow) -> Self {
+        let ChangeRow { id, changed_by, table_name, record_id, old_values, new_values, .. } = row.clone();
+        Self {
+            id,
+            changed_at: row.changed_at.to_string(),
+            changed_by,
+            operation: row.operation.name(),
+            table_name,
+            record_id,
+            old_values,
+            new_values,
+            reason: row.reason.clone(),
+            correlation_id: row.correlation_id.clone(),
+            changed_via: row.changed_via.clone(),
+            changed_from: row.changed_from.clone(),
+            hash: row.hash.clone(),
+        }
+    }
+}
+
+impl From<&ChangeRow> for ChangeLineV1 {
+    fn from(row: &ChangeRow) -> Self {
+        let ChangeLine { id, changed_at, changed_by, operation, table_name, record_id, .. } = row.into();
+        Self {
+            id,
+            changed_at,
+            changed_by,
+            operation,
+            table_name,
+            record_id,
+            old_values: row.old_values.clone(),
+            new_values: row.new_values.clone(),
+            reason: row.reason.clone(),
+            correlation_id: row.correlation_id.clone(),
+        }
+    }
+}
+
+impl ChainReport {
+    /// What the last verification found, and where the trail ends.
+    pub(super) fn new(report: Option<&TrailReport>, head: Option<&TrailHead>) -> Self {
+        let head = head.map(|TrailHead { lines, last_id, hash }| ChainHead {
+            lines: *lines,
+            last_id: *last_id,
+            hash: hash.clone(),
+        });
+        let Some(report) = report else {
+            return Self { ok: None, checked_at: None, lines: None, found: None, faults: Vec::new(), head };
+        };
+        let fault = |fault: &TrailFault| ChainFault {
+            kind: fault.kind.name(),
+            id: fault.id,
+            changed_at: fault.changed_at.map(|at| at.to_string()),
+            why: fault.why.clone(),
+        };
+        Self {
+            ok: Some(report.is_whole()),
+            checked_at: Some(report.checked_at.to_string()),
+            lines: Some(report.lines),
+            found: Some(report.found),
+            faults: report.faults.iter().map(fault).collect(),
+            head,
+        }
+    }
+}
+
+/// The change trail
+///
+/// Who changed what, newest first unless `sort=asc`. `cursor` goes on where the answer before ended and costs the same
+/// however far that is; `page` counts from the start.
+#[utoipa::path(get, path = "/config-audit", params(ChangeFilters), responses((status = 200, body = ChangeLines)))]
+async fn config_audit(State(web): State<Web>, fields: Fields) -> Answer<Json<ChangeLines>> {
+    fields.only(&PARAMETERS)?;
+    let (found, pagination) = lines(&web, &fields).await?;
+    let next_cursor = found.next.map(|id| id.to_string());
+    Ok(Json(ChangeLines { changes: found.rows.iter().map(ChangeLine::from).collect(), pagination, next_cursor }))
+}
+
+/// The change trail, by its older name
+#[utoipa::path(get, path = "/audit/config", params(ChangeFilters), responses((status = 200, body = ChangeLines)))]
+async fn audit_config(web: State<Web>, fields: Fields) -> Answer<Json<ChangeLines>> {
+    config_audit(web, fields).await
+}
+
+/// The change trail, as version 1 has it
+#[utoipa::path(get, path = "/config-audit", params(ChangeFilters), responses((status = 200, body = ChangeLinesV1)))]
+async fn config_audit_v1(State(web): State<Web>, fields: Fields) -> Answer<Json<ChangeLinesV1>> {
+    fields.only(&PARAMETERS)?;
+    let (found, pagination) = lines(&web, &fields).await?;
+    Ok(Json(ChangeLinesV1 { changes: found.rows.iter().map(ChangeLineV1::from).collect(), pagination }))
+}
+
+/// The change trail, as version 1 has it, by its older name
+#[utoipa::path(get, path = "/audit/config", params(ChangeFilters), responses((status = 200, body = ChangeLinesV1)))]
+async fn audit_config_v1(web: State<Web>, fields: Fields) -> Answer<Json<ChangeLinesV1>> {
+    config_audit_v1(web, fields).await
+}
+
+async fn lines(web: &Web, fields: &Fields) -> Answer<(ChangePage, Pagination)> {
     let paging = Paging::of(fields, 50)?;
     let query = query(fields)?;
     if fields.get("cursor").is_some() {
@@ -41,12 +259,33 @@ async fn lines(web: &Web, fields: &Fields) -> Answer<(ChangePage, Value)> {
             return Err(Fault::field("page", "give a page or a cursor, not both"));
         }
         let found = web.admin.changes(&ChangeQuery { limit: paging.limit, ..query }).await?;
-        let pagination = json!({"limit": paging.limit, "total": found.total});
-        return Ok((found, json!({"changes": [], "pagination": pagination})));
+        let pagination = paging.without_pages(found.total);
+        return Ok((found, pagination));
     }
     let found = web.admin.changes_page(&query, paging.page, paging.limit).await?;
-    let pagination = paging.json(found.total);
-    Ok((found, json!({"changes": [], "pagination": pagination})))
+    let pagination = paging.pages(found.total);
+    Ok((found, pagination))
+}
+
+/// The parameters of the lists above.
+enum ChangeFilters {}
+
+impl IntoParams for ChangeFilters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            text("table_name", "Of this kind of thing only, such as `alert_rules`"),
+            text("record_id", "Of this one only; give its kind as well"),
+            text("user", "By this user or key"),
+            words("operation", &["CREATE", "UPDATE", "DELETE"], "Changes of this kind"),
+            text("correlation_id", "That came with this request"),
+            moment("from", "Not before"),
+            moment("to", "Before; it must be after `from`"),
+            words("sort", &["asc", "desc"], "Oldest or newest first; newest unless said"),
+            number("page", 1, 1_000_000, "Which page; 1 unless said. Not together with `cursor`"),
+            number("limit", 1, 1_000, "How many a page; 50 unless said"),
+            cursor("Where an earlier answer ended: its `next_cursor`"),
+        ]
+    }
 }
 
 /// The filters of a query, as API and page have them.
@@ -85,66 +324,40 @@ fn operation(word: &str) -> Option<Operation> {
     all.into_iter().find(|operation| operation.name().eq_ignore_ascii_case(word))
 }
 
-/// `GET /config-audit/chain`: what the last verification found.
-pub(super) async fn chain(State(web): State<Web>) -> Answer<Json<Value>> {
+/// Whether the change trail is as it was written
+///
+/// What the last verification of its hash chain found.
+#[utoipa::path(get, path = "/config-audit/chain", responses((status = 200, body = ChainReport)))]
+async fn chain(State(web): State<Web>) -> Answer<Json<ChainReport>> {
     let head = web.admin.trail_head().await?;
-    let mut answer = chain_json(web.admin.trail_report().as_deref());
-    answer["head"] = json!(head);
-    Ok(Json(answer))
+    Ok(Json(ChainReport::new(web.admin.trail_report().as_deref(), Some(&head))))
 }
 
-/// `POST /config-audit/chain/verify`: verifies now.
-pub(super) async fn verify(State(web): State<Web>) -> Answer<Json<Value>> {
+/// Verifies the change trail
+///
+/// Every line is read and its hash reckoned anew.
+#[utoipa::path(post, path = "/config-audit/chain/verify", responses((status = 200, body = ChainReport)))]
+async fn verify(State(web): State<Web>) -> Answer<Json<ChainReport>> {
     let report = web.admin.verify_trail().await?;
-    let mut answer = chain_json(Some(&report));
-    answer["head"] = json!(report.head);
-    Ok(Json(answer))
+    Ok(Json(ChainReport::new(Some(&report), Some(&report.head))))
 }
 
-/// `POST /config-audit/chain/accept`: accepts the log as it is.
-pub(super) async fn accept(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Json<Value>> {
-    body.only(&[])?;
+/// Accepts the change trail as it is
+///
+/// After a fault was looked into: a new chain begins, and what was found is kept as evidence.
+#[utoipa::path(
+    post,
+    path = "/config-audit/chain/accept",
+    request_body = Accept,
+    responses((status = 200, body = Accepted), (status = 409, description = "There is no fault to accept"))
+)]
+async fn accept(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Json<Accepted>> {
+    let Accept {} = body.read()?;
     let evidence = web.admin.accept_trail(&caller.0, body.reason.as_deref()).await?;
-    Ok(Json(json!({"accepted": true, "evidence": evidence})))
+    Ok(Json(Accepted { accepted: true, evidence }))
 }
 
-/// What a verification found.
-pub(super) fn chain_json(report: Option<&TrailReport>) -> Value {
-    let Some(report) = report else { return json!({"ok": null, "checked_at": null, "faults": []}) };
-    json!({
-        "ok": report.is_whole(),
-        "checked_at": report.checked_at.to_string(),
-        "lines": report.lines,
-        "found": report.found,
-        "faults": report.faults.iter().map(|fault| json!({
-            "kind": fault.kind.name(),
-            "id": fault.id,
-            "changed_at": fault.changed_at.map(|at| at.to_string()),
-            "why": fault.why,
-        })).collect::<Vec<_>>(),
-    })
-}
-
-/// A line of the change log as the API tells of it.
-pub(super) fn change_json(row: &ChangeRow) -> Value {
-    let mut line = old_change_json(row);
-    line["changed_via"] = json!(row.changed_via);
-    line["changed_from"] = json!(row.changed_from);
-    line["hash"] = json!(row.hash);
-    line
-}
-
-fn old_change_json(row: &ChangeRow) -> Value {
-    json!({
-        "id": row.id,
-        "changed_at": row.changed_at.to_string(),
-        "changed_by": row.changed_by,
-        "operation": row.operation.name(),
-        "table_name": row.table_name,
-        "record_id": row.record_id,
-        "old_values": row.old_values,
-        "new_values": row.new_values,
-        "reason": row.reason,
-        "correlation_id": row.correlation_id,
-    })
-}
+/// Nothing but the reason.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Accept {}

@@ -1,4 +1,23 @@
-//! The API, version 2: JSON objects under `/api/v2`, for scripts and other systems. Every route wants a key or a session.
+//! The API: JSON objects under `/api/v2` and the older shapes under `/api/v1`, for scripts and other systems. Every route
+//! wants a key or a session.
+//!
+//! # How an endpoint is added
+//!
+//! Router and description (OpenAPI, [`super::openapi`]) are made of the same lines, so that neither can be forgotten:
+//!
+//! * The handler carries `#[utoipa::path(get, path = "/things/{name}", params(...), request_body = ..., responses(...))]`.
+//!   The first line of its doc comment is the summary, the rest the description; both are read by operators.
+//! * The module's `routes()` adds it with `routes!(list, create)`, one line a path, and [`v2`] takes the module in as a
+//!   `section`, whose tag begins each operation's id.
+//! * What it takes is a struct with `Deserialize, ToSchema` and `#[serde(deny_unknown_fields)]`, read by `JsonBody::read`;
+//!   bounds stand in `#[schema(...)]`. The member `reason` is `JsonBody`'s; the description adds it to every body.
+//! * What it answers is a struct with `Serialize, ToSchema`: its schema has its members and no others. Times are `String`s
+//!   with `#[schema(format = DateTime)]`. Only data that really are free are a `Value`.
+//! * Query parameters are listed in `params(("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "..."))`
+//!   with the bounds that the handler has; a test asks every operation which parameters and members it knows.
+//! * `responses` names the successes, and those of 404, 409, 412, ... that are particular to it, without a body: problems get
+//!   theirs in `openapi::common`, as do 400, 401, 403, 429, 503 (all), 404 (paths with a name in them), 408, 413, 415 (those
+//!   with a body), and every operation the right it needs from [`super::rights`], its security and its common headers.
 
 mod changes;
 mod dead_letters;
@@ -20,21 +39,43 @@ pub(super) use dead_letters::{filter as letter_filter, queue as letter_queue};
 pub(super) use events::{event_id, query};
 pub(super) use status::hour_label;
 
-use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
 
-use super::fault::{unknown_path, wrong_method};
+use super::fault::unknown_path;
 use super::input::Fields;
 use super::text::url_encode;
 use super::{Web, auth};
 
-/// The routes, behind the guard.
-pub(super) fn router(web: Web) -> Router<Web> {
-    Router::new()
+/// Both versions, each behind the guard, and their description.
+pub(super) fn router(web: Web) -> OpenApiRouter<Web> {
+    OpenApiRouter::new().nest("/api/v2", v2(web.clone())).nest("/api/v1", v1::router(web))
+}
+
+/// The routes of a module as one section of the description: `tag` names it, and with it begins the id of each operation.
+fn section(tag: &str, routes: OpenApiRouter<Web>) -> OpenApiRouter<Web> {
+    let mut routes = routes;
+    for item in routes.get_openapi_mut().paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+        for operation in operations.into_iter().flatten() {
+            let name = operation.operation_id.take().unwrap_or_default();
+            operation.operation_id = Some(format!("{}.{name}", tag.to_ascii_lowercase().replace(' ', "_")));
+            operation.tags = Some(vec![tag.to_owned()]);
+        }
+    }
+    routes
+}
+
+fn v2(web: Web) -> OpenApiRouter<Web> {
+    OpenApiRouter::new()
+        .merge(section("Settings", settings::routes()))
+        .merge(section("Change trail", changes::routes()))
         .route("/rules", get(rules::list).post(rules::create))
         .route("/rules/test", post(rules::test))
         .route("/rules/{id}", get(rules::show).put(rules::replace).patch(rules::change).delete(rules::remove))
@@ -45,22 +86,13 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/events", get(events::search))
         .route("/events/{id}", get(events::show))
         .route("/audit-logs", get(events::audit_logs))
-        .route("/config-audit", get(changes::config_audit))
-        .route("/config", get(settings::list))
-        .route("/config/history", get(settings::history))
-        .route("/config/{key}", get(settings::show).put(settings::set).delete(settings::reset))
-        .route("/config/{key}/revert", post(settings::revert))
         .route("/secrets", get(secrets::list))
         .route("/secrets/{name}", get(secrets::show).put(secrets::set))
         .route("/secrets/{name}/rotate", post(secrets::rotate))
         .route("/secrets/{name}/promote", post(secrets::promote))
         .route("/secrets/{name}/cancel", post(secrets::cancel))
-        .route("/audit/config", get(changes::config_audit))
         .route("/export", get(transfer::export))
         .route("/import", post(transfer::import).layer(transfer::LIMIT))
-        .route("/config-audit/chain", get(changes::chain))
-        .route("/config-audit/chain/verify", post(changes::verify))
-        .route("/config-audit/chain/accept", post(changes::accept))
         .route("/targets", get(targets::list).post(targets::add))
         .route("/targets/{name}", get(targets::show).put(targets::change).delete(targets::remove))
         .route("/targets/{name}/test", post(targets::test))
@@ -93,7 +125,6 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/status", get(status::status))
         .route("/version", get(status::version))
         .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(web, auth::api_guard))
 }
 
@@ -104,6 +135,22 @@ fn created(collection: &str, key: &str, body: Value) -> Response {
         response.headers_mut().insert(header::LOCATION, place);
     }
     response
+}
+
+/// Where a list is.
+#[derive(Serialize, ToSchema)]
+struct Pagination {
+    /// The page, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<usize>,
+    /// Rows a page.
+    limit: usize,
+    /// Rows in all, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    /// Pages in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pages: Option<u64>,
 }
 
 /// Page and rows a page, from a query.
@@ -118,6 +165,17 @@ impl Paging {
         let page = fields.number("page", 1, 1, 1_000_000)?;
         let limit = fields.number("limit", default_limit, 1, 1_000)?;
         Ok(Self { page, limit })
+    }
+
+    /// What is said about the pages when their number is known.
+    fn pages(&self, total: u64) -> Pagination {
+        let pages = total.div_ceil(u64::try_from(self.limit).unwrap_or(1));
+        Pagination { page: Some(self.page), limit: self.limit, total: Some(total), pages: Some(pages) }
+    }
+
+    /// What is said where a cursor goes through them.
+    const fn without_pages(&self, total: u64) -> Pagination {
+        Pagination { page: None, limit: self.limit, total: Some(total), pages: None }
     }
 
     /// What is said about the pages when their number is known.

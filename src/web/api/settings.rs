@@ -5,53 +5,167 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::super::Web;
 use super::super::auth::Caller;
 use super::super::fault::{Answer, Fault};
 use super::super::input::{Fields, JsonBody, Reason, Segment};
 use super::super::text::url_encode;
-use super::changes::change_json;
-use crate::admin::{Changed, Setting, ignored_json, setting_json, setting_text};
+use super::changes::ChangeLine;
+use crate::admin::{IgnoredSetting, Setting, SettingView, setting_text};
 
 /// Lines of history in one answer, unless asked otherwise.
 const HISTORY: usize = 50;
 
-/// `GET /config`.
-pub(super) async fn list(State(web): State<Web>) -> Answer<Json<Value>> {
+/// The routes of this section.
+pub(super) fn routes() -> OpenApiRouter<Web> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(history))
+        .routes(routes!(show, set, reset))
+        .routes(routes!(revert))
+}
+
+/// Every setting.
+#[derive(Serialize, ToSchema)]
+struct SettingList {
+    total: usize,
+    settings: Vec<SettingView>,
+    /// What is kept in the store and not in force, such as keys of another version of the program.
+    ignored: Vec<IgnoredSetting>,
+}
+
+/// A new value.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetSetting {
+    /// The value: a text, a number, or true or false.
+    #[schema(schema_with = value_schema)]
+    pub value: Value,
+    /// The value that the sender believes to be in force; 409 if it is another. The header `If-Match` says the same.
+    #[schema(schema_with = expected_schema)]
+    expected: Option<Value>,
+}
+
+/// Which change is to be undone.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RevertSetting {
+    /// The number of a line in the history of this key.
+    change: i64,
+    /// The value that the sender believes to be in force.
+    #[schema(schema_with = expected_schema)]
+    expected: Option<Value>,
+}
+
+/// A kept setting that was forgotten.
+#[derive(Serialize, ToSchema)]
+struct Forgotten {
+    key: String,
+    forgotten: bool,
+}
+
+/// Changes of settings, newest first.
+#[derive(Serialize, ToSchema)]
+struct SettingHistory {
+    /// How many there are in all.
+    total: u64,
+    changes: Vec<ChangeLine>,
+    /// What `before` must be for the ones that follow; null at the end.
+    next: Option<i64>,
+}
+
+fn value_schema() -> impl Into<RefOr<Schema>> {
+    ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Number, Type::Boolean]))
+}
+
+fn expected_schema() -> impl Into<RefOr<Schema>> {
+    ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Number, Type::Boolean, Type::Null]))
+}
+
+/// All settings with value and origin
+///
+/// Every key, those that only the configuration file can change included. Values of secrets are shown nowhere.
+#[utoipa::path(get, path = "/config", responses((status = 200, body = SettingList)))]
+async fn list(State(web): State<Web>) -> Json<SettingList> {
     let all = web.admin.settings();
-    Ok(Json(json!({
-        "total": all.settings.len(),
-        "settings": all.settings.iter().map(setting_json).collect::<Vec<_>>(),
-        "ignored": all.ignored.iter().map(ignored_json).collect::<Vec<_>>(),
-    })))
+    Json(SettingList {
+        total: all.settings.len(),
+        settings: all.settings.iter().map(SettingView::from).collect(),
+        ignored: all.ignored.iter().map(IgnoredSetting::from).collect(),
+    })
 }
 
-/// `GET /config/{key}`.
-pub(super) async fn show(State(web): State<Web>, Segment(key): Segment) -> Answer<Response> {
+/// One setting
+///
+/// The header `ETag` holds its value, for `If-Match`.
+#[utoipa::path(
+    get,
+    path = "/config/{key}",
+    params(("key" = String, Path, description = "The key's name, for one of the configuration file with its section: `tls.cert`")),
+    responses((status = 200, body = SettingView, headers(("ETag" = Option<String>, description = "The value in force"))))
+)]
+async fn show(State(web): State<Web>, Segment(key): Segment) -> Answer<Response> {
     let setting = web.admin.setting(&key)?;
-    Ok(tagged(&setting, setting_json(&setting)))
+    Ok(tagged(&setting, &SettingView::from(&setting)))
 }
 
-/// `PUT /config/{key}`.
-pub(super) async fn set(
+/// Changes a setting
+///
+/// It is in force everywhere when this answers. A value out of its range changes nothing.
+#[utoipa::path(
+    put,
+    path = "/config/{key}",
+    params(
+        ("key" = String, Path, description = "The key's name"),
+        ("If-Match" = Option<String>, Header, description = "The tag of the value that the sender believes to be in force"),
+    ),
+    request_body = SetSetting,
+    responses(
+        (status = 200, body = SettingView, headers(("ETag" = Option<String>, description = "The value in force"))),
+        (status = 409, description = "Somebody else changed it meanwhile, or it is not a setting that can be changed here"),
+    )
+)]
+async fn set(
     State(web): State<Web>,
     caller: Caller,
     Segment(key): Segment,
     headers: HeaderMap,
     body: JsonBody,
 ) -> Answer<Response> {
-    body.only(&["value", "expected"])?;
-    let value = value_of(&body)?;
-    let expected = expected(&headers, Some(&body))?;
+    let wanted: SetSetting = body.read()?;
+    let value = value_of(&wanted.value)?;
+    let expected = expected(&headers, wanted.expected.as_ref())?;
     let reason = body.reason.as_deref();
     let changed = web.admin.set_setting(&key, &value, expected.as_deref(), &caller.0, reason).await?;
-    Ok(changed_answer(&changed))
+    Ok(tagged(&changed.after, &SettingView::from(&changed)))
 }
 
-/// `DELETE /config/{key}`: back to environment, file or default.
-pub(super) async fn reset(
+/// Resets a setting
+///
+/// It comes from environment, file or default again. A kept setting that no key of this version is made for is forgotten.
+#[utoipa::path(
+    delete,
+    path = "/config/{key}",
+    params(
+        ("key" = String, Path, description = "The key's name"),
+        ("If-Match" = Option<String>, Header, description = "The tag of the value that the sender believes to be in force"),
+    ),
+    responses(
+        (status = 200, description = "What is in force now, or that a kept setting was forgotten", content(
+            (SettingView = "application/json"),
+        )),
+        (status = 409, description = "Somebody else changed it meanwhile, or it is not a setting that can be changed here"),
+    )
+)]
+async fn reset(
     State(web): State<Web>,
     caller: Caller,
     Segment(key): Segment,
@@ -60,53 +174,74 @@ pub(super) async fn reset(
 ) -> Answer<Response> {
     if web.admin.settings().ignored.iter().any(|ignored| ignored.key == key) && web.admin.setting(&key).is_err() {
         web.admin.forget_setting(&key, &caller.0, reason.as_deref()).await?;
-        return Ok(Json(json!({"key": key, "forgotten": true})).into_response());
+        return Ok(Json(Forgotten { key, forgotten: true }).into_response());
     }
     let expected = expected(&headers, None)?;
     let changed = web.admin.reset_setting(&key, expected.as_deref(), &caller.0, reason.as_deref()).await?;
-    Ok(changed_answer(&changed))
+    Ok(tagged(&changed.after, &SettingView::from(&changed)))
 }
 
-/// `POST /config/{key}/revert`: back to what it was before a change.
-pub(super) async fn revert(
+/// Undoes a change of a setting
+///
+/// The key gets the value that it had before that change.
+#[utoipa::path(
+    post,
+    path = "/config/{key}/revert",
+    params(
+        ("key" = String, Path, description = "The key's name"),
+        ("If-Match" = Option<String>, Header, description = "The tag of the value that the sender believes to be in force"),
+    ),
+    request_body = RevertSetting,
+    responses(
+        (status = 200, body = SettingView, headers(("ETag" = Option<String>, description = "The value in force"))),
+        (status = 409, description = "Somebody else changed it meanwhile, or it is not a setting that can be changed here"),
+    )
+)]
+async fn revert(
     State(web): State<Web>,
     caller: Caller,
     Segment(key): Segment,
     headers: HeaderMap,
     body: JsonBody,
 ) -> Answer<Response> {
-    body.only(&["change", "expected"])?;
-    let change = body.members()?.get("change").and_then(Value::as_i64);
-    let change = change.ok_or_else(|| Fault::field("change", "it is not the number of a change in the history"))?;
-    let expected = expected(&headers, Some(&body))?;
+    let wanted: RevertSetting = body.read()?;
+    let expected = expected(&headers, wanted.expected.as_ref())?;
     let reason = body.reason.as_deref();
-    let changed = web.admin.revert_setting(&key, change, expected.as_deref(), &caller.0, reason).await?;
-    Ok(changed_answer(&changed))
+    let changed = web.admin.revert_setting(&key, wanted.change, expected.as_deref(), &caller.0, reason).await?;
+    Ok(tagged(&changed.after, &SettingView::from(&changed)))
 }
 
-/// `GET /config/history`.
-pub(super) async fn history(State(web): State<Web>, fields: Fields) -> Answer<Json<Value>> {
+/// Changes of settings
+///
+/// Newest first: of one key, or of all.
+#[utoipa::path(
+    get,
+    path = "/config/history",
+    params(
+        ("key" = Option<String>, Query, description = "Of this key only"),
+        ("before" = Option<i64>, Query, description = "Those before this line's number"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "How many; 50 unless said"),
+    ),
+    responses((status = 200, body = SettingHistory), (status = 404, description = "There is no such key"))
+)]
+async fn history(State(web): State<Web>, fields: Fields) -> Answer<Json<SettingHistory>> {
     fields.only(&["key", "before", "limit"])?;
     let before = fields.parsed("before", "a line's number", |text| text.parse().ok())?;
     let limit = fields.number("limit", HISTORY, 1, 1_000)?;
     let found = web.admin.settings_history(fields.get("key"), before, limit).await?;
-    Ok(Json(json!({
-        "total": found.total,
-        "changes": found.rows.iter().map(change_json).collect::<Vec<_>>(),
-        "next": found.next,
-    })))
+    let changes = found.rows.iter().map(ChangeLine::from).collect();
+    Ok(Json(SettingHistory { total: found.total, changes, next: found.next }))
 }
 
 /// The value of a body, as it would be written in the environment.
-pub(super) fn value_of(body: &JsonBody) -> Answer<String> {
-    let value = body.members()?.get("value").ok_or_else(|| Fault::field("value", "it is missing"))?;
+pub(super) fn value_of(value: &Value) -> Answer<String> {
     let wanted = "it must be a number, a text or true or false; DELETE has the setting come from file or default again";
     setting_text(value).ok_or_else(|| Fault::field("value", wanted))
 }
 
 /// The value that the sender believes to be in force: the body's `expected`, else the tag in `If-Match`.
-fn expected(headers: &HeaderMap, body: Option<&JsonBody>) -> Answer<Option<String>> {
-    if let Some(expected) = body.map(JsonBody::members).transpose()?.and_then(|members| members.get("expected")) {
+fn expected(headers: &HeaderMap, body: Option<&Value>) -> Answer<Option<String>> {
+    if let Some(expected) = body {
         let text =
             setting_text(expected).ok_or_else(|| Fault::field("expected", "it is not the value of a setting"))?;
         return Ok(Some(text));
@@ -138,14 +273,8 @@ fn url_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn changed_answer(changed: &Changed) -> Response {
-    let mut body = setting_json(&changed.after);
-    body["previous"] = json!({"value": changed.before.value, "origin": changed.before.origin.name()});
-    tagged(&changed.after, body)
-}
-
 /// With the value as the answer's tag, for `If-Match`.
-fn tagged(setting: &Setting, body: Value) -> Response {
+fn tagged(setting: &Setting, body: &SettingView) -> Response {
     let mut response = Json(body).into_response();
     if !setting.key.masked
         && let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", url_encode(&setting.text)))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::Web;
 use super::super::fault::Answer;
 use super::super::probes::readiness_json;
-use super::changes::chain_json;
+use super::changes::ChainReport;
 use super::targets::target_json;
 use crate::admin::VERSION;
 use crate::net::api_version::API_VERSION;
@@ -69,7 +69,7 @@ pub(super) async fn status(State(web): State<Web>) -> Answer<Json<Value>> {
             "events": dropped.events,
         })).collect::<Vec<_>>(),
         "targets": overview.targets.iter().map(target_json).collect::<Vec<_>>(),
-        "change_log": chain_json(web.admin.trail_report().as_deref()),
+        "change_log": ChainReport::new(web.admin.trail_report().as_deref(), None),
         "rules": {"active": overview.rules.0, "total": overview.rules.1},
         "unhandled": overview.unhandled.iter().map(|overrun| json!({
             "hostname": overrun.kind.hostname,

@@ -1,36 +1,35 @@
 //! The paths of version 1 that MUTT 2.x had for settings, the change log and service levels, with their plain shapes; every
 //! answer says that they are deprecated and names what follows them.
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, put};
-use axum::{Json, Router};
 use serde_json::{Map, Value, json};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::super::auth::Caller;
-use super::super::fault::{Answer, unknown_path, wrong_method};
+use super::super::fault::{Answer, unknown_path};
 use super::super::input::{Fields, JsonBody, Segment};
 use super::super::{Web, auth};
-use super::Paging;
-use super::changes::{change_json, config_audit_v1};
-use super::settings::value_of;
+use super::changes::{self, ChangeLine};
+use super::settings::{SetSetting, value_of};
+use super::{Paging, section};
 use crate::admin::ChangeQuery;
 use crate::net::api_version::mark_deprecated;
 
 /// The routes, behind the guard.
-pub(in super::super) fn router(web: Web) -> Router<Web> {
-    Router::new()
-        .route("/config-audit", get(config_audit_v1))
-        .route("/audit/config", get(config_audit_v1))
+pub(super) fn router(web: Web) -> OpenApiRouter<Web> {
+    OpenApiRouter::new()
+        .merge(section("Version 1", changes::routes_v1()))
         .route("/config", get(config))
         .route("/config/history", get(history))
         .route("/config/{key}", put(set))
         .route("/slo", get(super::slo::components))
         .route("/slo/status", get(super::slo::status))
         .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(web, auth::api_guard))
         .layer(from_fn(deprecated))
 }
@@ -57,7 +56,7 @@ async fn config(State(web): State<Web>) -> Answer<Json<Value>> {
 /// `PUT /config/{key}`.
 async fn set(State(web): State<Web>, caller: Caller, Segment(key): Segment, body: JsonBody) -> Answer<Json<Value>> {
     body.only(&["value"])?;
-    let value = value_of(&body)?;
+    let value = value_of(&body.read::<SetSetting>()?.value)?;
     let changed = web.admin.set_setting(&key, &value, None, &caller.0, body.reason.as_deref()).await?;
     Ok(Json(json!({
         "status": "updated",
@@ -79,7 +78,7 @@ async fn history(State(web): State<Web>, fields: Fields) -> Answer<Json<Value>> 
     };
     let found = web.admin.changes_page(&query, paging.page, paging.limit).await?;
     Ok(Json(json!({
-        "history": found.rows.iter().map(change_json).collect::<Vec<_>>(),
+        "history": found.rows.iter().map(ChangeLine::from).collect::<Vec<_>>(),
         "pagination": paging.json(found.total),
     })))
 }

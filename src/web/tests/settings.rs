@@ -75,7 +75,7 @@ async fn what_cannot_be_set_is_refused_with_the_reason_and_changes_nothing() {
             "/api/v2/config/unhandled_threshold/revert",
             Some(json!({"change": "x"})),
             400,
-            "the number of a change",
+            "a whole number",
         ),
         (Method::GET, "/api/v2/config/history?key=nothing", None, 404, ""),
         (Method::DELETE, "/api/v2/config/nothing", None, 404, ""),

@@ -1,0 +1,66 @@
+//! The API's description of itself: OpenAPI 3.1, made from the routers that serve it ([`super::api`]), so that the two
+//! cannot drift apart.
+//!
+//! It is made once, at the start, and served to everybody: it says what the product can do, nothing about this appliance.
+
+mod common;
+pub(super) mod parameters;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use utoipa::openapi::OpenApi;
+
+use super::fault::wrong_method;
+
+/// Browsers and gateways may keep it, if they ask each time whether it is still the same.
+const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// The description as it is served.
+pub(super) struct Description {
+    text: Bytes,
+    tag: String,
+}
+
+impl Description {
+    /// The description of `api`, with what all operations have in common.
+    pub fn new(api: &OpenApi) -> Self {
+        let document = document(api);
+        let text = Bytes::from(document.to_string());
+        let hash: String = Sha256::digest(&text).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self { text, tag: format!("\"{hash}\"") }
+    }
+}
+
+/// The finished document.
+pub(super) fn document(api: &OpenApi) -> Value {
+    // A value made of maps with text keys always serialises.
+    let mut document = serde_json::to_value(api).unwrap_or_default();
+    common::complete(&mut document);
+    document
+}
+
+/// Where the description is served; it needs no key.
+pub(super) fn router(description: Description) -> Router {
+    Router::new().route("/api/openapi.json", get(json).fallback(wrong_method)).with_state(Arc::new(description))
+}
+
+async fn json(State(description): State<Arc<Description>>, headers: HeaderMap) -> Response {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok());
+    let is_same = known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == description.tag));
+    let status = if is_same { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    let body = if is_same { Bytes::new() } else { description.text.clone() };
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, REVALIDATE);
+    headers.extend(HeaderValue::from_str(&description.tag).ok().map(|tag| (header::ETAG, tag)));
+    response
+}
