@@ -134,6 +134,7 @@ pub struct Admin {
     secrets: Arc<secrets::Desk>,
     key_refresh: Arc<tokio::sync::Mutex<()>>,
     trail: Arc<Mutex<Option<Arc<TrailReport>>>>,
+    bookmarks: Arc<Mutex<events::Bookmarks>>,
 }
 
 impl Admin {
@@ -147,6 +148,7 @@ impl Admin {
             secrets: Arc::default(),
             key_refresh: Arc::default(),
             trail: Arc::default(),
+            bookmarks: Arc::default(),
         }
     }
 }

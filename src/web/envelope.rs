@@ -9,15 +9,10 @@ use metrics::counter;
 
 use super::Web;
 use super::fault::{self, Fault, Reader};
-use crate::net::api_version::{self, API_VERSION, X_API_VERSION};
+use crate::net::api_version;
 use crate::net::http::{CORRELATION_ID, new_correlation_id, sent_correlation_id};
 use crate::net::tls::OverTls;
 use crate::telemetry::metrics::HTTP_REQUESTS;
-
-/// Major versions of the API that a path of this port may be asked for.
-fn served_versions(path: &str) -> &'static [u32] {
-    if path.starts_with("/api/v1/") { &[1, 2] } else { &[2] }
-}
 
 /// No inline code, nothing from elsewhere, no frames around us.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
@@ -54,11 +49,10 @@ pub(super) async fn wrap(State(web): State<Web>, mut request: Request, next: Nex
     let reader = reader_of(request.uri().path());
     request.extensions_mut().insert(correlation.clone());
     let over_tls = request.extensions().get::<OverTls>().is_some();
-    let (path, headers) = (request.uri().path(), request.headers());
-    let response = if !path.starts_with("/api/") || api_version::is_served(headers, served_versions(path)) {
-        next.run(request).await
-    } else {
-        Fault::bad_request("unsupported API version; leave Accept-Version out or send v2").into_response()
+    let path = request.uri().path().to_owned();
+    let response = match api_version::negotiate(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(unserved) => Fault::bad_request(unserved.to_string()).into_response(),
     };
     let mut response = fault::render(response, reader, &correlation.0, &web.assets);
     counter!(HTTP_REQUESTS, "status" => response.status().as_u16().to_string()).increment(1);
@@ -69,7 +63,7 @@ pub(super) async fn wrap(State(web): State<Web>, mut request: Request, next: Nex
     if over_tls {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(STRICT_TRANSPORT));
     }
-    headers.insert(X_API_VERSION, HeaderValue::from_static(API_VERSION));
+    api_version::mark(headers, &path);
     if let Ok(value) = HeaderValue::from_str(&correlation.0) {
         headers.insert(CORRELATION_ID, value);
     }

@@ -12,6 +12,7 @@ use super::auth::SignedIn;
 use super::envelope::Correlation;
 use super::fault::Fault;
 use crate::model::Timestamp;
+use crate::net::api_version::VERSION_PARAMETER;
 
 /// Names and values, from a query or a form.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +83,10 @@ impl<S: Sync> FromRequestParts<S> for Fields {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Fault> {
         let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
-        query.map(|Query(pairs)| Self(pairs)).map_err(|_| Fault::bad_request("the query is not understood"))
+        let Query(mut pairs) = query.map_err(|_| Fault::bad_request("the query is not understood"))?;
+        // What version the request was written for is nothing that a handler looks at.
+        pairs.retain(|(name, _)| name != VERSION_PARAMETER);
+        Ok(Self(pairs))
     }
 }
 

@@ -53,6 +53,9 @@ fn routes(folder: &str, prefix: fn(&str) -> &'static str) -> Vec<Route> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("the sources are there") {
         let entry = entry.expect("an entry");
+        if entry.path().is_dir() {
+            continue;
+        }
         let prefix = prefix(&entry.file_name().to_string_lossy());
         let text = fs::read_to_string(entry.path()).expect("a source");
         for one in route.captures_iter(&text) {

@@ -1,6 +1,7 @@
 //! The whole router over real stores: what a browser and a script see.
 
 mod settings;
+mod upstream;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};

@@ -38,5 +38,6 @@ mod store_contract;
 mod target_formats;
 mod tls;
 mod unhandled;
+mod upstream_smoke;
 #[cfg(feature = "vault")]
 mod vault;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::access::Refusal as AccessRefusal;
 use crate::ingest::{DropReason, Refusal};
+use crate::net::api_version::Unserved;
 use crate::net::http::{CORRELATION_ID, json_response};
 use crate::net::problem;
 
@@ -44,8 +45,8 @@ pub(super) enum Rejection {
     Unauthorized,
     /// A known key that may not be used so.
     Forbidden(AccessRefusal),
-    /// `Accept-Version` names a version of the API that there is not.
-    UnsupportedVersion,
+    /// The request asks for a version of the API that it cannot get.
+    UnsupportedVersion(Unserved),
     UnsupportedType,
     UnsupportedEncoding,
     TooLarge {
@@ -102,7 +103,7 @@ impl Rejection {
             Self::UnsupportedType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::UnsupportedVersion | Self::Malformed(_) | Self::NoneTaken { .. } => StatusCode::BAD_REQUEST,
+            Self::UnsupportedVersion(_) | Self::Malformed(_) | Self::NoneTaken { .. } => StatusCode::BAD_REQUEST,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused { refusal, .. } => match refusal {
                 Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -117,7 +118,7 @@ impl Rejection {
     pub(super) fn dropped(&self) -> Option<(DropReason, u64)> {
         match self {
             Self::Unauthorized | Self::Forbidden(_) => Some((DropReason::Unauthorized, 1)),
-            Self::UnsupportedVersion
+            Self::UnsupportedVersion(_)
             | Self::UnsupportedType
             | Self::UnsupportedEncoding
             | Self::TooSlow
@@ -133,7 +134,7 @@ impl Rejection {
         match self {
             Self::Unauthorized => "missing or wrong API key; send it as X-API-KEY".into(),
             Self::Forbidden(refusal) => refusal.to_string(),
-            Self::UnsupportedVersion => "unsupported API version; leave Accept-Version out or send v1 or v2".into(),
+            Self::UnsupportedVersion(unserved) => unserved.to_string(),
             Self::UnsupportedType => "unsupported content type; send application/json or application/x-ndjson".into(),
             Self::UnsupportedEncoding => "unsupported content encoding; send gzip or none".into(),
             Self::TooLarge { limit } => {

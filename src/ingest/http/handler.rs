@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::post;
 use parking_lot::Mutex;
@@ -20,13 +21,10 @@ use super::members::{Maker, NoEvent};
 use crate::ingest::{DropReason, Intake, ListenerContext};
 use crate::model::{Event, Protocol, Source};
 use crate::net::Strangers;
-use crate::net::api_version::{self, API_VERSION, X_API_VERSION};
+use crate::net::api_version;
 use crate::net::http::{CORRELATION_ID, error_response, new_correlation_id, sent_correlation_id};
 use crate::telemetry::ListenerHandle;
 use crate::telemetry::metrics::{INGEST_LATENCY, INGEST_REQUESTS};
-
-/// Major versions of the API that this port speaks.
-const SERVED_VERSIONS: &[u32] = &[1, 2];
 
 /// Bodies up to this many bytes are parsed where they are (some 100 microseconds); larger ones would hold up the other
 /// tasks of the thread and go to a thread of their own.
@@ -47,7 +45,7 @@ pub fn router(context: ListenerContext, line: ListenerHandle) -> Router {
     Router::new()
         .route("/ingest", post(take))
         .route("/api/v2/ingest", post(take))
-        .route("/api/v1/ingest", post(take).layer(map_response(deprecated)))
+        .route("/api/v1/ingest", post(take))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(from_fn(stamp))
@@ -79,7 +77,7 @@ impl Ingest {
     async fn process(&self, request: Request, sent_id: Option<String>) -> (String, Result<Taken, Rejection>) {
         let peer = peer_of(&request);
         let (parts, body) = request.into_parts();
-        if let Err(rejection) = self.admit(&parts.headers, peer) {
+        if let Err(rejection) = self.admit(&parts, peer) {
             body::discard(&parts.headers, body).await;
             return (sent_id.unwrap_or_else(new_correlation_id), Err(rejection));
         }
@@ -98,7 +96,8 @@ impl Ingest {
         }
     }
 
-    fn admit(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), Rejection> {
+    fn admit(&self, parts: &Parts, peer: IpAddr) -> Result<(), Rejection> {
+        let headers = &parts.headers;
         let (secrets, ring) = (self.context.secrets.get(), self.context.keys.get());
         let keys = Keys { secrets: &secrets, ring: &ring };
         if let Err(denied) = keys.admit(headers, peer, self.context.clock.now()) {
@@ -114,9 +113,7 @@ impl Ingest {
                 Denied::Refused(refusal) => Rejection::Forbidden(refusal),
             });
         }
-        if !api_version::is_served(headers, SERVED_VERSIONS) {
-            return Err(Rejection::UnsupportedVersion);
-        }
+        api_version::negotiate(&parts.uri, headers).map_err(Rejection::UnsupportedVersion)?;
         body::check_content_type(headers)
     }
 
@@ -235,23 +232,17 @@ fn peer_of(request: &Request) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip().to_canonical())
 }
 
-/// Every answer names the API's version and the request's correlation id.
+/// Every answer names the versions of the API and the request's correlation id.
 async fn stamp(request: Request, next: Next) -> Response {
     let sent_id = request.headers().get(&CORRELATION_ID).cloned();
     let is_sane = sent_correlation_id(request.headers()).is_some();
+    let path = request.uri().path().to_owned();
     let mut response = next.run(request).await;
-    response.headers_mut().insert(X_API_VERSION, HeaderValue::from_static(API_VERSION));
+    api_version::mark(response.headers_mut(), &path);
     if !response.headers().contains_key(&CORRELATION_ID) {
         let id = sent_id.filter(|_| is_sane).or_else(|| HeaderValue::from_str(&new_correlation_id()).ok());
         response.headers_mut().extend(id.map(|id| (CORRELATION_ID, id)));
     }
-    response
-}
-
-/// The old path says until when it works and where the new one is.
-async fn deprecated(mut response: Response) -> Response {
-    let successor = HeaderValue::from_static("</api/v2/ingest>; rel=\"successor-version\"");
-    api_version::mark_deprecated(response.headers_mut(), successor);
     response
 }
 

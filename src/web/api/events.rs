@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::Web;
@@ -87,23 +88,97 @@ pub(in crate::web) fn event_id(text: &str) -> Result<EventId, AdminError> {
     text.parse().map_err(|_| not_found())
 }
 
-/// `GET /audit-logs`: matched events by page.
-pub(super) async fn audit_logs(State(web): State<Web>, fields: Fields) -> Answer<Json<Value>> {
-    fields.only(&["page", "limit", "hostname", "rule_id", "start_date", "end_date"])?;
+/// A matched event as upstream's audit log has it.
+#[derive(Debug, Serialize)]
+pub(super) struct AuditLog {
+    /// The event's id.
+    id: String,
+    /// The device's time; where it gave none, when it came in.
+    event_timestamp: String,
+    /// When it came in.
+    received_at: String,
+    /// The host.
+    hostname: String,
+    /// The rule that won; 0 for the meta-alert for unhandled events.
+    matched_rule_id: Option<i64>,
+    /// What was to be done.
+    handling_decision: Option<String>,
+    /// `prod` or `dev`.
+    environment: &'static str,
+    /// Whether an alert went out.
+    forwarded_to_moog: bool,
+    /// The team.
+    team_assignment: Option<String>,
+    /// The sender's id of it.
+    correlation_id: String,
+    /// As it was received.
+    raw_message: String,
+}
+
+/// A page of them.
+#[derive(Debug, Serialize)]
+pub(super) struct AuditLogs {
+    /// Newest first.
+    logs: Vec<AuditLog>,
+    /// Where the page stands.
+    pagination: AuditPages,
+    /// Where to go on; null at the end. It costs the same however far that is.
+    next_cursor: Option<String>,
+}
+
+/// Where a page of the audit stands.
+#[derive(Debug, Serialize)]
+struct AuditPages {
+    /// Its number; null for a page asked for by cursor.
+    page: Option<usize>,
+    /// Rows of a page, at most.
+    limit: usize,
+    /// Whether there are older ones.
+    has_more: bool,
+    /// Rows there are: an estimate, because counting would cost a scan; never less than what was seen.
+    total: u64,
+    /// Pages there are by `total`.
+    pages: u64,
+    /// Whether `total` is exact.
+    total_is_exact: bool,
+}
+
+/// `GET /audit-logs`: matched events by page or by cursor.
+pub(super) async fn audit_logs(State(web): State<Web>, fields: Fields) -> Answer<Json<AuditLogs>> {
+    fields.only(&["page", "limit", "hostname", "rule_id", "start_date", "end_date", "cursor"])?;
     let paging = Paging::of(&fields, 50)?;
-    let query = EventQuery {
+    let mut query = audit_query(&fields)?;
+    query.before = fields.parsed("cursor", "a cursor from an earlier answer", |text| text.parse::<EventId>().ok())?;
+    let by_cursor = query.before.is_some();
+    if by_cursor && fields.get("page").is_some() {
+        return Err(Fault::field("page", "give a page or a cursor, not both"));
+    }
+    let found = web.admin.audit_page(&query, paging.page, paging.limit).await?;
+    let limit = u64::try_from(paging.limit).unwrap_or(1);
+    Ok(Json(AuditLogs {
+        logs: found.items.iter().map(AuditLog::from).collect(),
+        next_cursor: found.items.last().filter(|_| found.has_more).map(|judged| judged.event.id.to_string()),
+        pagination: AuditPages {
+            page: (!by_cursor).then_some(paging.page),
+            limit: paging.limit,
+            has_more: found.has_more,
+            total: found.total,
+            pages: found.total.div_ceil(limit),
+            total_is_exact: found.is_exact,
+        },
+    }))
+}
+
+/// The filters of the audit log.
+pub(super) fn audit_query(fields: &Fields) -> Answer<EventQuery> {
+    Ok(EventQuery {
         hostname: fields.get("hostname").map(str::to_owned),
         rule: fields.parsed("rule_id", "a rule's number", |text| text.parse::<i64>().ok().map(RuleId))?,
         matched: Some(true),
         from: fields.time("start_date")?,
         to: fields.time("end_date")?,
         ..EventQuery::default()
-    };
-    let found = web.admin.audit_page(&query, paging.page, paging.limit).await?;
-    Ok(Json(json!({
-        "logs": found.items.iter().map(audit_json).collect::<Vec<_>>(),
-        "pagination": {"page": paging.page, "limit": paging.limit, "has_more": found.has_more},
-    })))
+    })
 }
 
 fn judged_json(judged: &Judged) -> Value {
@@ -119,22 +194,24 @@ fn judged_json(judged: &Judged) -> Value {
     body
 }
 
-fn audit_json(judged: &Judged) -> Value {
-    let event = &judged.event;
-    let matched = judged.decision.matched.as_ref();
-    json!({
-        "id": event.id.to_string(),
-        "event_timestamp": event.event_time().to_string(),
-        "received_at": event.received_at.to_string(),
-        "hostname": event.hostname,
-        "rule_id": matched.map(|matched| matched.rule.0),
-        "handling_decision": matched.map(|matched| matched.handling.as_str()),
-        "environment": judged.decision.environment.name(),
-        "forwarded": judged.decision.forwarded(),
-        "team_assignment": matched.map(|matched| matched.team.as_str()),
-        "correlation_id": event.correlation(),
-        "raw_message": if event.raw.is_empty() { &event.message } else { &event.raw },
-    })
+impl From<&Judged> for AuditLog {
+    fn from(judged: &Judged) -> Self {
+        let event = &judged.event;
+        let matched = judged.decision.matched.as_ref();
+        Self {
+            id: event.id.to_string(),
+            event_timestamp: event.event_time().to_string(),
+            received_at: event.received_at.to_string(),
+            hostname: event.hostname.to_string(),
+            matched_rule_id: matched.map(|matched| matched.rule.0),
+            handling_decision: matched.map(|matched| matched.handling.as_str().to_owned()),
+            environment: judged.decision.environment.name(),
+            forwarded_to_moog: judged.decision.forwarded(),
+            team_assignment: matched.map(|matched| matched.team.as_str().to_owned()),
+            correlation_id: event.correlation(),
+            raw_message: if event.raw.is_empty() { event.message.to_string() } else { event.raw.to_string() },
+        }
+    }
 }
 
 fn delivery_json(note: &DeliveryNote) -> Value {

@@ -129,7 +129,7 @@ fn v2(web: Web) -> OpenApiRouter<Web> {
 }
 
 /// 201 with the address of what was made.
-fn created(collection: &str, key: &str, body: Value) -> Response {
+fn created(collection: &str, key: &str, body: impl Serialize) -> Response {
     let mut response = (StatusCode::CREATED, axum::Json(body)).into_response();
     if let Ok(place) = HeaderValue::from_str(&format!("/api/v2/{collection}/{}", url_encode(key))) {
         response.headers_mut().insert(header::LOCATION, place);

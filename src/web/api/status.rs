@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use chrono::DateTime;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::Web;
@@ -11,25 +12,60 @@ use super::super::probes::readiness_json;
 use super::changes::ChainReport;
 use super::targets::target_json;
 use crate::admin::VERSION;
-use crate::net::api_version::API_VERSION;
+use crate::net::api_version::{API_VERSION, SUPPORTED_VERSIONS};
 use crate::telemetry::{CertificateStatus, ListenerState, ListenerStatus};
 
-/// `GET /metrics`: rates for dashboards, under upstream's names.
-pub(super) async fn metrics(State(web): State<Web>) -> Answer<Json<Value>> {
+/// Rates for dashboards, under upstream's names and in its unit: events per minute.
+#[derive(Debug, Serialize)]
+pub(super) struct Metrics {
+    summary: MetricsSummary,
+    chart_24h: Chart,
+}
+
+#[derive(Debug, Serialize)]
+struct MetricsSummary {
+    /// Events per minute over the last minute.
+    current_rate_1m: f64,
+    /// Events per minute over a quarter of an hour.
+    avg_rate_15m: f64,
+    /// Events per minute over an hour.
+    avg_rate_1h: f64,
+    /// Events received within the last hour.
+    received_last_hour: u64,
+    /// Alerts made within the last hour.
+    forwarded_last_hour: u64,
+}
+
+/// The last 24 hours, oldest first.
+#[derive(Debug, Serialize)]
+struct Chart {
+    /// The starts of the hours in UTC, as `14:00`.
+    labels: Vec<String>,
+    /// Events per minute in each, as an average.
+    data: Vec<f64>,
+    /// Events in each.
+    totals: Vec<u64>,
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(web): State<Web>) -> Json<Metrics> {
     let rates = web.admin.rates();
-    let rounded = |rate: f64| (rate * 1_000.0).round() / 1_000.0;
-    let labels: Vec<String> = rates.hours.iter().map(|(hour, _)| hour_label(*hour)).collect();
-    let data: Vec<u64> = rates.hours.iter().map(|(_, events)| *events).collect();
-    Ok(Json(json!({
-        "summary": {
-            "current_rate_1m": rounded(rates.last_minute),
-            "avg_rate_15m": rounded(rates.last_15_minutes),
-            "avg_rate_1h": rounded(rates.last_hour),
-            "received_last_hour": rates.received_last_hour,
-            "forwarded_last_hour": rates.forwarded_last_hour,
+    let rounded = |rate: f64| (rate * 100.0).round() / 100.0;
+    let per_minute = |per_second: f64| rounded(per_second * 60.0);
+    Json(Metrics {
+        summary: MetricsSummary {
+            current_rate_1m: per_minute(rates.last_minute),
+            avg_rate_15m: per_minute(rates.last_15_minutes),
+            avg_rate_1h: per_minute(rates.last_hour),
+            received_last_hour: rates.received_last_hour,
+            forwarded_last_hour: rates.forwarded_last_hour,
         },
-        "chart_24h": {"labels": labels, "data": data},
-    })))
+        chart_24h: Chart {
+            labels: rates.hours.iter().map(|(hour, _)| hour_label(*hour)).collect(),
+            data: rates.hours.iter().map(|(_, events)| rounded(*events as f64 / 60.0)).collect(),
+            totals: rates.hours.iter().map(|(_, events)| *events).collect(),
+        },
+    })
 }
 
 /// The start of an hour since the epoch, UTC.
@@ -37,9 +73,32 @@ pub(in crate::web) fn hour_label(hour: i64) -> String {
     DateTime::from_timestamp(hour.saturating_mul(3_600), 0).unwrap_or_default().format("%H:%M").to_string()
 }
 
+/// What runs here and which versions of the API it has.
+#[derive(Debug, Serialize)]
+pub(super) struct Version {
+    service: &'static str,
+    /// The program's.
+    version: &'static str,
+    /// The API's.
+    api_version: &'static str,
+    /// The same, under the name that MUTT 2.x had.
+    current_version: &'static str,
+    /// What a request gets that asks for none.
+    default_version: &'static str,
+    /// Newest first.
+    supported_versions: Vec<&'static str>,
+}
+
 /// `GET /version`.
-pub(super) async fn version() -> Json<Value> {
-    Json(json!({"service": "muttd", "version": VERSION, "api_version": API_VERSION}))
+pub(super) async fn version() -> Json<Version> {
+    Json(Version {
+        service: "muttd",
+        version: VERSION,
+        api_version: API_VERSION,
+        current_version: API_VERSION,
+        default_version: API_VERSION,
+        supported_versions: SUPPORTED_VERSIONS.split(", ").collect(),
+    })
 }
 
 /// `GET /status`: everything at a glance, with the checks of `/ready`.
