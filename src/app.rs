@@ -127,6 +127,7 @@ impl App {
             keeper: keeper.clone(),
             data_dir: config.data_dir.clone(),
             started: Instant::now(),
+            started_at: clock.now(),
         });
         let first_login = admin.ensure_admin(config.admin_password.clone()).await?;
         admin.refresh_keys().await.context("cannot read the API keys")?;

@@ -36,6 +36,19 @@ pub enum AdminError {
     /// It was decided on what is no longer so; nothing was changed.
     #[error("{0}")]
     Outdated(String),
+    /// It was decided on a row that is another one by now; nothing was changed.
+    #[error("{what} `{key}` was changed meanwhile; look at it and decide again")]
+    Stale {
+        /// The kind of thing.
+        what: &'static str,
+        /// Its key.
+        key: String,
+        /// The tag of what is there now.
+        tag: String,
+    },
+    /// Items of a list are at fault; nothing was changed.
+    #[error("{} of the items cannot be carried out; nothing was changed", .0.len())]
+    Items(Vec<ItemFault>),
     /// It cannot be done to what is there, or not from here; nothing was changed.
     #[error("{0}")]
     Conflict(String),
@@ -64,6 +77,28 @@ pub enum AdminError {
     Unavailable(String),
 }
 
+/// What is wrong with one item of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemFault {
+    /// Its place, from 0.
+    pub index: usize,
+    /// Its member at fault, when there is one.
+    pub field: Option<String>,
+    /// What is wrong and what would be right.
+    pub why: String,
+}
+
+impl ItemFault {
+    /// An error as the fault of an item.
+    pub fn new(index: usize, error: &AdminError) -> Self {
+        let field = match error {
+            AdminError::Invalid { field, .. } => field.clone(),
+            _ => None,
+        };
+        Self { index, field, why: error.to_string() }
+    }
+}
+
 impl AdminError {
     /// A fault in the member `field`.
     pub fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
@@ -86,6 +121,7 @@ impl From<StoreError> for AdminError {
         match error {
             StoreError::NotFound { what, key } => Self::NotFound { what, key },
             StoreError::Exists { what, key } => Self::Exists { what, key },
+            StoreError::Stale { what, key, tag } => Self::Stale { what, key, tag },
             StoreError::Invalid(why) => Self::Invalid { field: None, why },
             StoreError::Unavailable { .. } => Self::Unavailable(error.to_string()),
         }

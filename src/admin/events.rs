@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Admin, AdminError, Explained};
+use super::{Admin, AdminError, EventLetter, Explained, KeptIn};
 use crate::model::{DeliveryNote, EventId, Judged, Rule, RuleId};
 use crate::store::{EventPage, EventQuery, StoreResult};
 
@@ -91,6 +91,10 @@ pub struct EventStory {
     pub explained: Vec<Explained>,
     /// What receivers said, oldest first.
     pub deliveries: Vec<DeliveryNote>,
+    /// Its dead letters that wait now.
+    pub letters: Vec<EventLetter>,
+    /// Where it was found.
+    pub kept_in: KeptIn,
     /// What could not be read.
     pub warnings: Vec<String>,
 }
@@ -210,6 +214,7 @@ impl Admin {
         let stores = &self.parts.stores;
         let (audit, recent) = tokio::join!(stores.audit.get(id), stores.recent.get(id));
         let mut warnings = Vec::new();
+        let kept_in = KeptIn { recent: matches!(recent, Ok(Some(_))), audit: matches!(audit, Ok(Some(_))) };
         let judged = either(audit, recent, &mut warnings)?;
         let judged = judged.ok_or_else(|| AdminError::NotFound { what: "event", key: id.to_string() })?;
         let deliveries = stores.audit.deliveries(id).await.unwrap_or_else(|error| {
@@ -228,7 +233,8 @@ impl Admin {
                 Vec::new()
             }
         };
-        Ok(EventStory { judged, rule, explained, deliveries, warnings })
+        let letters = self.letters_of(id, &mut warnings).await;
+        Ok(EventStory { judged, rule, explained, deliveries, letters, kept_in, warnings })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{Actor, Admin, AdminError};
 use crate::model::{Team, host_key};
-use crate::store::{DevHost, DeviceTeam};
+use crate::store::{ConfigEdit, DevHost, DeviceTeam};
 
 /// Longest host name in bytes (RFC 1035 section 2.3.4).
 const MAX_HOSTNAME: usize = 255;
@@ -67,28 +67,35 @@ impl Admin {
         Ok(added)
     }
 
-    /// Gives a host another team.
+    /// Gives a host another team; with `expected` only if its row has one of these tags.
     pub async fn update_device_team(
         &self,
         hostname: &str,
         team: &str,
+        expected: Option<Vec<String>>,
         actor: &Actor,
         reason: Option<&str>,
     ) -> Result<DeviceTeam, AdminError> {
         let row = DeviceTeam { hostname: host_key(hostname), team_assignment: checked_team(team)? };
-        let saved = self.parts.stores.inventory.update_device_team(row, &actor.change(reason)?).await?;
+        let expects = ConfigEdit::ExpectTeam(row.hostname.clone(), expected.unwrap_or_default());
+        let edits = vec![expects, ConfigEdit::PutTeam(row.clone())];
+        self.parts.stores.edits.apply(edits, &actor.change(reason)?).await?;
         self.parts.changed.notify_one();
-        Ok(saved)
+        Ok(row)
     }
 
-    /// Forgets a host's team.
+    /// Forgets a host's team; with `expected` only if its row has one of these tags.
     pub async fn remove_device_team(
         &self,
         hostname: &str,
+        expected: Option<Vec<String>>,
         actor: &Actor,
         reason: Option<&str>,
     ) -> Result<(), AdminError> {
-        self.parts.stores.inventory.remove_device_team(&host_key(hostname), &actor.change(reason)?).await?;
+        let host = host_key(hostname);
+        let expects = ConfigEdit::ExpectTeam(host.clone(), expected.unwrap_or_default());
+        let edits = vec![expects, ConfigEdit::RemoveTeam(host)];
+        self.parts.stores.edits.apply(edits, &actor.change(reason)?).await?;
         self.parts.changed.notify_one();
         Ok(())
     }

@@ -13,10 +13,13 @@ mod dead_letter_groups;
 mod dead_letters;
 mod disk;
 mod error;
+mod event_way;
 mod events;
 mod inventory;
 mod passwords;
+mod rule_edits;
 mod rule_input;
+mod rule_trial;
 mod rules;
 mod secrets;
 mod settings;
@@ -46,9 +49,12 @@ pub use dead_letter_acts::{Acted, LetterEdit, Selection};
 pub use dead_letter_groups::{DeadGroup, DeadGroups};
 pub use dead_letters::{DeadPage, LetterFilter};
 pub use disk::{DataUsage, DiskSpace};
-pub use error::AdminError;
+pub use error::{AdminError, ItemFault};
+pub use event_way::{EventLetter, EventStep, KeptIn};
 pub use events::{AuditPage, EventStory, Found};
+pub use rule_edits::{Activity, MAX_BULK_ITEMS, Order, RuleChange, RuleEdit, RuleEdited};
 pub use rule_input::{RuleInput, rule_json};
+pub use rule_trial::{MAX_TRIAL_DAYS, MAX_TRIAL_SAMPLES, MAX_TRIAL_SECONDS, Trial, TrialDay, TrialOf, TrialSample};
 pub use rules::{Explained, RuleList, TestMessage, TestOutcome, suggest_match};
 pub use secrets::{
     SecretAct, SecretChanged, SecretLine, SecretLines, SlotLine, change_secret_offline, secret_json, secrets_offline,
@@ -67,7 +73,7 @@ pub use crate::queue::Fault as QueueFault;
 pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport};
 pub use crate::store::{
     ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun, Tampering, TrailFault, TrailHead,
-    TrailReport, Via,
+    TrailReport, Via, rule_tag, team_tag,
 };
 pub use crate::upkeep::slo::{LevelReport, State as LevelState, WindowReport};
 
@@ -75,6 +81,7 @@ use crate::access::KeyRing;
 use crate::clock::Clock;
 use crate::config::Keeper;
 use crate::live::{Live, LiveSender};
+use crate::model::Timestamp;
 use crate::queue::Queues;
 use crate::remedy::Remedy;
 use crate::secret::SecretPair;
@@ -122,6 +129,8 @@ pub struct AdminParts {
     pub data_dir: PathBuf,
     /// When the process started.
     pub started: Instant,
+    /// The same by the wall clock.
+    pub started_at: Timestamp,
 }
 
 /// The operator's side of the program; clones share everything.
@@ -135,6 +144,7 @@ pub struct Admin {
     key_refresh: Arc<tokio::sync::Mutex<()>>,
     trail: Arc<Mutex<Option<Arc<TrailReport>>>>,
     bookmarks: Arc<Mutex<events::Bookmarks>>,
+    trials: Arc<Semaphore>,
 }
 
 impl Admin {
@@ -149,6 +159,7 @@ impl Admin {
             key_refresh: Arc::default(),
             trail: Arc::default(),
             bookmarks: Arc::default(),
+            trials: Arc::new(Semaphore::new(1)),
         }
     }
 }

@@ -125,6 +125,20 @@ impl RuleInput {
     }
 }
 
+/// A rule with these members changed; `id` may be there as the rule's own number.
+pub(super) fn changed_draft(rule: &Rule, changes: &Map<String, Value>) -> Result<RuleDraft, AdminError> {
+    let mut members = match rule_json(rule) {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    };
+    if changes.get("id").is_some_and(|id| !id.is_null() && id.as_i64() != Some(rule.id.0)) {
+        return Err(AdminError::invalid("id", "it is not the rule's number"));
+    }
+    members.extend(changes.clone());
+    members.shift_remove("id");
+    RuleInput::from_json(&members)?.check()
+}
+
 fn text(members: &Map<String, Value>, name: &'static str) -> Result<String, AdminError> {
     match members.get(name) {
         None | Some(Value::Null) => Ok(String::new()),

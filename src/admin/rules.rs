@@ -12,6 +12,7 @@ use crate::model::{
     Environment, Event, EventId, Oid, Protocol, Rule, RuleDraft, RuleId, Severity, Source, Trap, host_key,
 };
 use crate::rules::{Explanation, RuleSet, Scratch, check_draft};
+use crate::store::ConfigEdit;
 
 /// Most rules made by one request: a large site's whole rule set.
 const MAX_NEW_RULES: usize = 10_000;
@@ -54,6 +55,12 @@ pub struct TestMessage {
 pub struct TestOutcome {
     /// The rule that wins.
     pub winner: Option<Rule>,
+    /// Why that one, as a sentence.
+    pub why: String,
+    /// Active rules that were considered.
+    pub considered: usize,
+    /// How many of them match.
+    pub matching: usize,
     /// Whether the host is a development host.
     pub environment: Environment,
     /// The team listed for the host, if one is.
@@ -110,19 +117,40 @@ impl Admin {
         Ok(made)
     }
 
-    /// Replaces a rule.
-    pub async fn update_rule(&self, rule: Rule, actor: &Actor, reason: Option<&str>) -> Result<Rule, AdminError> {
+    /// Replaces a rule; with `expected` only if it has one of these tags.
+    pub async fn update_rule(
+        &self,
+        rule: Rule,
+        expected: Option<Vec<String>>,
+        actor: &Actor,
+        reason: Option<&str>,
+    ) -> Result<Rule, AdminError> {
         check_draft(&rule.draft)?;
-        let saved = self.parts.stores.rules.update(rule, &actor.change(reason)?).await?;
+        let expects = ConfigEdit::ExpectRule(rule.id, expected.unwrap_or_default());
+        let edits = vec![expects, ConfigEdit::ReplaceRule(rule.clone())];
+        self.parts.stores.edits.apply(edits, &actor.change(reason)?).await?;
         self.parts.changed.notify_one();
-        Ok(saved)
+        Ok(rule)
     }
 
-    /// Removes a rule.
-    pub async fn delete_rule(&self, id: RuleId, actor: &Actor, reason: Option<&str>) -> Result<(), AdminError> {
-        self.parts.stores.rules.delete(id, &actor.change(reason)?).await?;
+    /// Removes a rule; with `expected` only if it has one of these tags.
+    pub async fn delete_rule(
+        &self,
+        id: RuleId,
+        expected: Option<Vec<String>>,
+        actor: &Actor,
+        reason: Option<&str>,
+    ) -> Result<(), AdminError> {
+        let expects = ConfigEdit::ExpectRule(id, expected.unwrap_or_default());
+        let edits = vec![expects, ConfigEdit::RemoveRule(id)];
+        self.parts.stores.edits.apply(edits, &actor.change(reason)?).await?;
         self.parts.changed.notify_one();
         Ok(())
+    }
+
+    /// Grows with every change of rules, hosts or teams: what lists of them can be told apart by.
+    pub async fn ruling_version(&self) -> Result<u64, AdminError> {
+        Ok(self.parts.stores.rules.version().await?)
     }
 
     /// What would happen to a message; nothing is stored.
@@ -133,6 +161,12 @@ impl Admin {
         self.judge_now(test_event(test)).await
     }
 
+    /// What the rules as they are now make of an event that came in.
+    pub async fn test_event(&self, id: EventId) -> Result<TestOutcome, AdminError> {
+        let story = self.event(id).await?;
+        self.judge_now(story.judged.event).await
+    }
+
     /// What the rules as they are now make of an event. At most `MAX_EXPLAINED` rules are told.
     pub(super) async fn judge_now(&self, event: Event) -> Result<TestOutcome, AdminError> {
         let compiled = self.compiled().await?;
@@ -141,7 +175,7 @@ impl Admin {
     }
 
     /// The compiled rules; compiled anew only when the store's version has moved.
-    async fn compiled(&self) -> Result<Arc<Compiled>, AdminError> {
+    pub(super) async fn compiled(&self) -> Result<Arc<Compiled>, AdminError> {
         let stores = &self.parts.stores;
         let version = stores.rules.version().await?;
         if let Some(compiled) = self.compiled.lock().as_ref().filter(|compiled| compiled.version == version) {
@@ -174,9 +208,30 @@ impl Admin {
 const MAX_EXPLAINED: usize = 50;
 
 impl Compiled {
+    /// One rule as it is.
+    pub(super) fn rule(&self, id: RuleId) -> Option<&Rule> {
+        self.list.get(&id)
+    }
+
+    /// Every rule, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Rule> {
+        self.list.values()
+    }
+
+    /// The rule that decides about an event.
+    pub(super) fn winner(&self, event: &Event, scratch: &mut Scratch) -> Option<&Rule> {
+        self.rules.judge(event, scratch)
+    }
+
+    /// Whether the event's host is a development host.
+    pub(super) fn environment(&self, event: &Event) -> Environment {
+        let is_dev = !self.dev_hosts.is_empty() && self.dev_hosts.contains(&host_key(&event.hostname));
+        if is_dev { Environment::Dev } else { Environment::Prod }
+    }
+
     fn judge(&self, event: &Event) -> TestOutcome {
         let host = host_key(&event.hostname);
-        let environment = if self.dev_hosts.contains(&host) { Environment::Dev } else { Environment::Prod };
+        let environment = self.environment(event);
         let mut explained: Vec<(usize, Explained)> = self
             .rules
             .explain(event)
@@ -184,13 +239,19 @@ impl Compiled {
             .filter_map(|told| self.explained(told))
             .map(|told| (nearness(&told.rule.draft, event), told))
             .collect();
+        let considered = explained.len();
+        let matching = explained.iter().filter(|(_, told)| told.matched).count();
         explained.sort_by_key(|(near, told)| {
             let draft = &told.rule.draft;
             (!told.matched, if told.matched { 0 } else { usize::MAX - near }, draft.priority, told.rule.id)
         });
         explained.truncate(MAX_EXPLAINED);
+        let winner = self.rules.judge(event, &mut Scratch::default()).cloned();
         TestOutcome {
-            winner: self.rules.judge(event, &mut Scratch::default()).cloned(),
+            why: why_won(winner.as_ref(), considered, matching),
+            considered,
+            matching,
+            winner,
             environment,
             host_team: self.teams.get(&host).cloned(),
             explained: explained.into_iter().map(|(_, told)| told).collect(),
@@ -200,6 +261,21 @@ impl Compiled {
     fn explained(&self, told: Explanation) -> Option<Explained> {
         let rule = self.list.get(&told.rule)?.clone();
         Some(Explained { rule, matched: told.matched, why: told.why })
+    }
+}
+
+/// Why the winner won, as a sentence.
+fn why_won(winner: Option<&Rule>, considered: usize, matching: usize) -> String {
+    match (winner, matching) {
+        (None, _) => format!("none of the {considered} active rules matches"),
+        (Some(rule), 0 | 1) => {
+            format!("rule {} is the only one of the {considered} active rules that matches", rule.id)
+        }
+        (Some(rule), _) => format!(
+            "{matching} of the {considered} active rules match; rule {} has the lowest priority number among them, {}, \
+             and of equal ones the lower rule number wins",
+            rule.id, rule.draft.priority
+        ),
     }
 }
 

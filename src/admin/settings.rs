@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use super::changes::{ChangePage, MAX_CHANGE_ROWS};
 use super::{Actor, Admin, AdminError};
 use crate::config::keys::{Key, Kind, find_id, nearest};
-use crate::config::{Changed, Ignored, NotChanged, Origin, Setting, Wish};
+use crate::config::{ApiSettings, Changed, Ignored, NotChanged, Origin, Setting, Wish};
 use crate::store::{ChangeQuery, ChangeRow, SETTINGS_TABLE};
 
 /// Every setting there is.
@@ -27,6 +27,11 @@ impl Admin {
     pub fn settings(&self) -> Settings {
         let config = self.parts.keeper.current();
         Settings { settings: config.settings(), ignored: config.ignored().to_vec() }
+    }
+
+    /// What the API grants its callers now.
+    pub fn api_settings(&self) -> ApiSettings {
+        self.parts.keeper.current().api.clone()
     }
 
     /// One key with its value and origin.

@@ -154,6 +154,11 @@ impl Admin {
         self.parts.started.elapsed()
     }
 
+    /// When the process started, by the wall clock.
+    pub fn started_at(&self) -> Timestamp {
+        self.parts.started_at
+    }
+
     /// The clock everything goes by.
     pub fn clock(&self) -> &Clock {
         &self.parts.clock

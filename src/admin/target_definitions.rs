@@ -3,7 +3,7 @@
 
 use super::{Actor, Admin, AdminError};
 use crate::config::{NotChanged, TargetEdit, TargetOrigin, read_definition};
-use crate::store::KeptTarget;
+use crate::store::{KeptTarget, target_tag};
 
 /// How a target is defined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,15 +68,17 @@ impl Admin {
             Some(TargetOrigin::File) if !self.is_legacy_default(&target.name) => return Err(of_file(&target.name)),
             _ => {}
         }
-        self.keep(target, actor, reason).await
+        self.keep(target, None, actor, reason).await
     }
 
-    /// Gives a target of the store another definition; it goes by it when this returns.
+    /// Gives a target of the store another definition; it goes by it when this returns. With `expected` only if it has one
+    /// of these tags.
     pub async fn change_target(
         &self,
         name: &str,
         definition: &str,
         enabled: Enabled,
+        expected: Option<Vec<String>>,
         actor: &Actor,
         reason: Option<&str>,
     ) -> Result<TargetDefinition, AdminError> {
@@ -86,25 +88,41 @@ impl Admin {
             let why = format!("`name` is `{}`; a target keeps its name, because its outbox has it too", target.name);
             return Err(AdminError::invalid("definition", why));
         }
-        self.keep(target, actor, reason).await
+        self.keep(target, expected, actor, reason).await
     }
 
-    /// Removes a target of the store; what waits in its outbox is kept.
-    pub async fn remove_target(&self, name: &str, actor: &Actor, reason: Option<&str>) -> Result<(), AdminError> {
+    /// Removes a target of the store; what waits in its outbox is kept. With `expected` only if it has one of these tags.
+    pub async fn remove_target(
+        &self,
+        name: &str,
+        expected: Option<Vec<String>>,
+        actor: &Actor,
+        reason: Option<&str>,
+    ) -> Result<(), AdminError> {
         self.must_be_kept(name)?;
         let change = actor.change(reason)?;
-        self.parts.keeper.set_targets(vec![TargetEdit::Forget(name.to_owned())], change).await.map_err(refused)
+        let expected = expected.map(|tags| (name.to_owned(), tags));
+        let edits = vec![TargetEdit::Forget(name.to_owned())];
+        self.parts.keeper.set_targets(edits, expected, change).await.map_err(refused)
+    }
+
+    /// What a change of a kept target can be made to depend on.
+    pub fn target_tag(&self, name: &str) -> Option<String> {
+        let config = self.parts.keeper.current();
+        config.kept_targets().iter().find(|target| target.name == name).map(target_tag)
     }
 
     async fn keep(
         &self,
         target: KeptTarget,
+        expected: Option<Vec<String>>,
         actor: &Actor,
         reason: Option<&str>,
     ) -> Result<TargetDefinition, AdminError> {
         let name = target.name.clone();
         let change = actor.change(reason)?;
-        self.parts.keeper.set_targets(vec![TargetEdit::Keep(target)], change).await.map_err(refused)?;
+        let expected = expected.map(|tags| (name.clone(), tags));
+        self.parts.keeper.set_targets(vec![TargetEdit::Keep(target)], expected, change).await.map_err(refused)?;
         self.target_definition(&name)
     }
 

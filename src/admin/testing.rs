@@ -40,7 +40,13 @@ pub(crate) struct TestAdmin {
 impl TestAdmin {
     /// Empty stores, one listener that works and one that failed.
     pub async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// The same with these lines in its configuration file.
+    pub async fn with(file: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("muttd.toml"), file).expect("the file is written");
         let clock = Clock::fixed(NOON);
         let settings = Live::constant(RecentSettings { max_bytes: 64 << 20, max_days: 7 });
         let stores = Stores::open(dir.path(), clock.clone(), settings).expect("opens");
@@ -76,6 +82,7 @@ impl TestAdmin {
             keeper,
             data_dir: dir.path().to_owned(),
             started: Instant::now(),
+            started_at: clock.now(),
         });
         Self { admin, stores, queues, clock, _dir: dir }
     }

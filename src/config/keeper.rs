@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::keys::Key;
 use super::{Config, ConfigError, Setting, TargetEdit};
 use crate::live::{LiveSender, live};
-use crate::store::{Change, ConfigEdit, ConfigEdits, SettingsStore, StoreError, TargetStore};
+use crate::store::{Change, ConfigEdit, ConfigEdits, SettingsStore, StoreError, TargetStore, target_tag};
 use crate::telemetry::metrics::{CONFIG_IN_FORCE, CONFIG_RELOADS};
 
 /// Puts what was prepared into force; it cannot fail.
@@ -176,11 +176,23 @@ impl Keeper {
         .await
     }
 
-    /// Changes kept targets, all of them or none.
-    pub async fn set_targets(&self, edits: Vec<TargetEdit>, change: Change) -> Result<(), NotChanged> {
+    /// Changes kept targets, all of them or none; with `expected` only if the target of that name has one of these tags.
+    pub async fn set_targets(
+        &self,
+        edits: Vec<TargetEdit>,
+        expected: Option<(String, Vec<String>)>,
+        change: Change,
+    ) -> Result<(), NotChanged> {
         let shared = Arc::clone(&self.shared);
         self.in_turn(async move {
             let (current, wanted) = (shared.config.get(), edits.clone());
+            if let Some((name, tags)) = expected {
+                let tag = current.kept_targets().iter().find(|target| target.name == name).map(target_tag);
+                let tag = tag.unwrap_or_default();
+                if !tags.contains(&tag) {
+                    return Err(StoreError::Stale { what: "target", key: name, tag }.into());
+                }
+            }
             let candidate = on_blocking_thread(move || current.with_targets(&wanted)).await??;
             let prepared = shared.prepare(candidate).await;
             count(prepared.is_ok());

@@ -4,6 +4,7 @@
 //! Everything is checked before anything is used: a [`Config`] that exists is valid as a whole. Each stage gets its own
 //! `Settings`; none of them sees this module. [`Keeper`] is the one way by which a changed configuration comes into force.
 
+mod api;
 mod keeper;
 mod kept_targets;
 pub mod keys;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use chrono::FixedOffset;
 
+pub use api::ApiSettings;
 pub use keeper::{Changed, Commit, Keeper, NotChanged, Prepare, Wish};
 pub use kept_targets::{TargetEdit, TargetOrigin, read_definition};
 use keys::Key;
@@ -62,6 +64,8 @@ pub struct Config {
     pub admin_password: Option<Secret>,
     /// How long logins last.
     pub sessions: SessionLimits,
+    /// What the API grants its callers.
+    pub api: ApiSettings,
     /// How events are judged.
     pub alerter: alerter::Settings,
     /// Where alerts are delivered.
@@ -318,6 +322,7 @@ impl Raw {
                 longest: Duration::from_secs(values.number("admin", "session_seconds")),
                 idle: Duration::from_secs(values.number("admin", "session_idle_seconds")),
             },
+            api: api::read(values)?,
             admin_password: Some(values.secret("admin", "password").0).filter(|password| !password.is_empty()),
             alerter,
             targets,

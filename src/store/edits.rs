@@ -5,9 +5,13 @@ use async_trait::async_trait;
 use super::{Change, DeviceTeam, KeptTarget, StoreResult};
 use crate::model::{Rule, RuleDraft, RuleId};
 
-/// One change.
+/// One change, or what must be so for all of them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigEdit {
+    /// The rule must be there and have one of these tags; any if none is given.
+    ExpectRule(RuleId, Vec<String>),
+    /// The host must have a team, and its row one of these tags; any if none is given.
+    ExpectTeam(String, Vec<String>),
     /// A rule is added; the store gives its number.
     AddRule(RuleDraft),
     /// A rule is replaced.
@@ -32,6 +36,7 @@ pub enum ConfigEdit {
 #[async_trait]
 pub trait ConfigEdits: Send + Sync {
     /// Carries out every change, or none; each has its line in the change log, with the same correlation id. What is so
-    /// already is neither written nor logged. Durable when this returns.
-    async fn apply(&self, edits: Vec<ConfigEdit>, change: &Change) -> StoreResult<()>;
+    /// already is neither written nor logged. Durable when this returns. Answers the numbers that added rules were given,
+    /// in their order.
+    async fn apply(&self, edits: Vec<ConfigEdit>, change: &Change) -> StoreResult<Vec<RuleId>>;
 }

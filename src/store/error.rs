@@ -22,6 +22,16 @@ pub enum StoreError {
         /// Its key.
         key: String,
     },
+    /// It was decided on what is no longer so: look again.
+    #[error("{what} `{key}` was changed meanwhile")]
+    Stale {
+        /// The kind of thing.
+        what: &'static str,
+        /// Its key.
+        key: String,
+        /// The tag of what is there now.
+        tag: String,
+    },
     /// The value cannot be stored as it is; the fault is the caller's.
     #[error("{0}")]
     Invalid(String),

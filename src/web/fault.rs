@@ -6,9 +6,10 @@
 use askama::Template;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
+use serde_json::json;
 
 use super::assets::Assets;
-use crate::admin::AdminError;
+use crate::admin::{AdminError, ItemFault};
 use crate::net::problem;
 
 /// Why a request was not carried out.
@@ -24,6 +25,10 @@ pub(super) struct Fault {
     pub field: Option<String>,
     /// When to try again, in seconds.
     pub retry_after: Option<u64>,
+    /// The tag of what is there now, of which the request thought otherwise.
+    pub tag: Option<String>,
+    /// What is wrong with which items of a list.
+    pub items: Vec<ItemFault>,
 }
 
 /// The result of a handler.
@@ -32,7 +37,7 @@ pub(super) type Answer<T> = Result<T, Fault>;
 impl Fault {
     /// A fault with a sentence only.
     pub fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into(), detail: None, field: None, retry_after: None }
+        Self { status, error: error.into(), detail: None, field: None, retry_after: None, tag: None, items: Vec::new() }
     }
 
     /// 400: a member or parameter is at fault.
@@ -72,7 +77,12 @@ impl Fault {
     /// The form for programs.
     fn to_problem(&self, correlation_id: &str) -> Response {
         let (detail, field) = (self.detail.as_deref(), self.field.as_deref());
-        problem::response(self.status, problem::members(self.status, &self.error, detail, field, correlation_id))
+        let mut members = problem::members(self.status, &self.error, detail, field, correlation_id);
+        if !self.items.is_empty() {
+            let told = |fault: &ItemFault| json!({"index": fault.index, "field": fault.field, "error": fault.why});
+            members.insert("errors".to_owned(), self.items.iter().map(told).collect());
+        }
+        problem::response(self.status, members)
     }
 }
 
@@ -83,6 +93,16 @@ impl From<AdminError> for Fault {
             AdminError::NotFound { .. } | AdminError::NoSetting { .. } => Self::new(StatusCode::NOT_FOUND, sentence),
             AdminError::Exists { .. } | AdminError::Outdated(_) | AdminError::Conflict(_) => {
                 Self::new(StatusCode::CONFLICT, sentence)
+            }
+            AdminError::Items(items) => {
+                let mut fault = Self::bad_request(sentence);
+                fault.items = items;
+                fault
+            }
+            AdminError::Stale { tag, .. } => {
+                let mut fault = Self::new(StatusCode::PRECONDITION_FAILED, sentence);
+                fault.tag = Some(tag);
+                fault
             }
             AdminError::Invalid { field: Some(field), why } => Self::field(&field, why),
             AdminError::Invalid { field: None, .. } => Self::bad_request(sentence),
@@ -166,6 +186,9 @@ pub(super) fn render(response: Response, reader: Reader, correlation_id: &str, a
     };
     if let Some(seconds) = fault.retry_after {
         rendered.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(tag) = fault.tag.as_ref().and_then(|tag| HeaderValue::from_str(&format!("\"{tag}\"")).ok()) {
+        rendered.headers_mut().insert(header::ETAG, tag);
     }
     if let Some(allow) = allow {
         rendered.headers_mut().insert(header::ALLOW, allow);

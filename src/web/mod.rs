@@ -6,8 +6,10 @@
 mod api;
 mod assets;
 mod auth;
+mod conditional;
 mod envelope;
 mod fault;
+mod guards;
 mod input;
 mod openapi;
 mod origin;
@@ -31,6 +33,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::admin::Admin;
 use assets::Assets;
+use guards::Guards;
 use sse::Streams;
 
 /// Largest body taken, in bytes: ten thousand rules fit.
@@ -49,16 +52,17 @@ struct Web {
     admin: Admin,
     assets: Arc<Assets>,
     streams: Streams,
+    guards: Arc<Guards>,
 }
 
 /// Pages and API. The server should add `ConnectInfo<SocketAddr>` to each request: delays after failed logins go by it.
 /// Streams end when `stop` is cancelled.
 pub fn router(admin: Admin, stop: CancellationToken) -> Router {
-    let web = Web { admin, assets: Arc::new(Assets::new()), streams: Streams::new(stop) };
+    let web = Web { admin, assets: Arc::new(Assets::new()), streams: Streams::new(stop), guards: Guards::new() };
     let (api, described) = api::router(web.clone()).split_for_parts();
     let routes = Router::new()
         .merge(pages::router(web.clone()))
-        .merge(api)
+        .merge(guards::outer(api, &web))
         .merge(assets::router())
         .fallback(fault::unknown_path)
         .method_not_allowed_fallback(fault::wrong_method)

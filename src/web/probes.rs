@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::assets::Assets;
 use super::auth::key_owner;
 use super::fault::{Fault, wrong_method};
+use super::guards::Guards;
 use super::origin::{is_local, peer};
 use super::sse::Streams;
 use super::{Web, WebOptions, enveloped};
@@ -39,7 +40,15 @@ pub fn router(admin: Admin, prometheus: PrometheusHandle, options: WebOptions) -
         .route("/ready", get(ready).fallback(wrong_method))
         .route("/metrics", get(metrics_text).fallback(wrong_method))
         .with_state(probes);
-    enveloped(routes, Web { admin, assets: Arc::new(Assets::new()), streams: Streams::new(CancellationToken::new()) })
+    enveloped(
+        routes,
+        Web {
+            admin,
+            assets: Arc::new(Assets::new()),
+            guards: Guards::new(),
+            streams: Streams::new(CancellationToken::new()),
+        },
+    )
 }
 
 /// The process is there and answers; says nothing about what it depends on.

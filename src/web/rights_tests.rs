@@ -32,6 +32,7 @@ fn api_routes(site: &Site) -> Vec<Route> {
         admin: site.test.admin.clone(),
         assets: Arc::new(Assets::new()),
         streams: Streams::new(CancellationToken::new()),
+        guards: super::guards::Guards::new(),
     };
     let described = document(&api::router(web).into_openapi());
     for (path, item) in described["paths"].as_object().expect("paths") {

@@ -1,5 +1,6 @@
 //! The whole router over real stores: what a browser and a script see.
 
+mod guards;
 mod settings;
 mod upstream;
 
@@ -42,7 +43,12 @@ impl Reply {
 
 impl Site {
     pub(super) async fn new() -> Self {
-        let test = TestAdmin::new().await;
+        Self::with("").await
+    }
+
+    /// With these lines in its configuration file.
+    async fn with(file: &str) -> Self {
+        let test = TestAdmin::with(file).await;
         test.admin.ensure_admin(Some(PASSWORD.into())).await.expect("a first user");
         let recorder = metrics::install().expect("a recorder");
         let router = router(test.admin.clone(), CancellationToken::new()).merge(probes::router(

@@ -160,6 +160,12 @@ pub(super) fn url_encode(text: &str) -> String {
     out
 }
 
+/// A day since 1970, as `2026-03-01`.
+pub(super) fn day_label(day: i64) -> String {
+    let time = Timestamp::from_millis(day.saturating_mul(86_400_000));
+    time.to_utc().format("%Y-%m-%d").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -160,7 +160,7 @@ impl Rejection {
     /// The header or member at fault, where it is one.
     fn field(&self) -> Option<&str> {
         match self {
-            Self::UnsupportedVersion => Some("Accept-Version"),
+            Self::UnsupportedVersion(_) => Some("Accept-Version"),
             Self::NoneTaken { shape: Shape::Single, errors, .. } => {
                 errors.first().and_then(|error| error.missing.first()).map(String::as_str)
             }

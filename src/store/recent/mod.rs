@@ -28,7 +28,7 @@ use self::segment::{Placed, Sealed};
 use super::{EventPage, EventQuery, StoreError, StoreResult};
 use crate::clock::Clock;
 use crate::live::Live;
-use crate::model::{Event, EventId, Judged};
+use crate::model::{Event, EventId, Judged, Timestamp};
 use crate::telemetry::metrics::{RECENT_BYTES, RECENT_DROPPED};
 
 /// What the store is called in errors and logs.
@@ -55,6 +55,15 @@ impl Default for RecentSettings {
     fn default() -> Self {
         Self { max_bytes: 2 << 30, max_days: 7 }
     }
+}
+
+/// How far a scan came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scanned {
+    /// Every event received at or after this was shown. At the end of the store: its oldest event's time.
+    pub reached: Timestamp,
+    /// Whether the store was looked at as far back as was asked, or to its end.
+    pub complete: bool,
 }
 
 /// Every event of the last days.
@@ -156,6 +165,22 @@ impl Recent {
     pub async fn search(&self, query: &EventQuery) -> StoreResult<EventPage> {
         let query = query.prepared();
         self.read(move |snapshot| snapshot.search(&query, Instant::now() + SEARCH_BUDGET)).await
+    }
+
+    /// Shows `visit` every event received since `from`, about newest first, until `deadline`; `state` travels along. It
+    /// reads each frame once, so it is the way to look at everything.
+    pub async fn scan<T: Send + 'static>(
+        &self,
+        from: Timestamp,
+        deadline: Instant,
+        mut state: T,
+        mut visit: impl FnMut(&mut T, &Judged) + Send + 'static,
+    ) -> StoreResult<(T, Scanned)> {
+        self.read(move |snapshot| {
+            let scanned = snapshot.scan(from, deadline, |judged| visit(&mut state, judged));
+            (state, scanned)
+        })
+        .await
     }
 
     /// One event.

@@ -16,8 +16,8 @@ use tracing::warn;
 
 use super::frame::records;
 use super::segment::{Placed, Sealed, read_frame};
-use super::{Piece, State};
-use crate::model::{EventId, Judged};
+use super::{Piece, Scanned, State};
+use crate::model::{EventId, Judged, Timestamp};
 use crate::store::{EventPage, EventQuery};
 use crate::telemetry::metrics::STORE_DAMAGED;
 
@@ -73,6 +73,33 @@ impl Snapshot {
             }
         }
         page(hits, query, unseen)
+    }
+
+    /// Shows every event received since `from`, frame by frame from the newest down, until `deadline`.
+    pub(super) fn scan(&self, from: Timestamp, deadline: Instant, mut visit: impl FnMut(&Judged)) -> Scanned {
+        let mut oldest = Timestamp::from_micros(i64::MAX);
+        let mut show = |judged: &Judged| {
+            if judged.event.received_at >= from {
+                oldest = oldest.min(judged.event.received_at);
+                visit(judged);
+            }
+        };
+        self.pending.iter().flat_map(Piece::events).for_each(&mut show);
+        let mut frames: Vec<Candidate<'_>> =
+            self.frames().filter(|(_, frame)| frame.info.greatest_time >= from).collect();
+        // By time, so that what was not opened is older than what the scan says it reached.
+        frames.sort_by_key(|(_, frame)| Reverse(frame.info.greatest_time));
+        let mut reader = Reader::default();
+        for (index, (path, frame)) in frames.into_iter().enumerate() {
+            if index > 0 && Instant::now() >= deadline {
+                let reached = Timestamp::from_micros(frame.info.greatest_time.as_micros().saturating_add(1));
+                return Scanned { reached, complete: false };
+            }
+            if let Some(plain) = reader.read(path, frame) {
+                records(&plain).filter_map(|record| Judged::read(&plain[record]).ok()).for_each(|judged| show(&judged));
+            }
+        }
+        Scanned { reached: oldest, complete: true }
     }
 
     /// One event.

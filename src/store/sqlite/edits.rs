@@ -9,18 +9,62 @@ use super::inventory::{DEV_HOSTS, TEAMS, checked_host, put_team};
 use super::rulebook::{self, RULES};
 use super::settings::{self, SETTINGS};
 use super::targets::{self, TARGETS};
-use crate::model::{Timestamp, host_key};
-use crate::store::{Change, ConfigEdit, ConfigEdits, DeviceTeam, StoreResult};
+use crate::model::{RuleDraft, RuleId, Team, Timestamp, host_key};
+use crate::store::{Change, ConfigEdit, ConfigEdits, DeviceTeam, StoreError, StoreResult, rule_tag, team_tag};
 
 #[async_trait]
 impl ConfigEdits for ConfigDb {
-    async fn apply(&self, edits: Vec<ConfigEdit>, change: &Change) -> StoreResult<()> {
+    async fn apply(&self, edits: Vec<ConfigEdit>, change: &Change) -> StoreResult<Vec<RuleId>> {
         let change = change.clone();
         self.write(move |transaction, now| {
-            edits.into_iter().try_for_each(|edit| carry_out(transaction, now, &change, edit))
+            let mut added = Vec::new();
+            for edit in edits {
+                match edit {
+                    ConfigEdit::AddRule(draft) => added.push(add_rule(transaction, now, &change, &draft)?),
+                    other => carry_out(transaction, now, &change, other)?,
+                }
+            }
+            Ok(added)
         })
         .await
     }
+}
+
+fn add_rule(
+    transaction: &Transaction<'_>,
+    now: Timestamp,
+    change: &Change,
+    draft: &RuleDraft,
+) -> Result<RuleId, Fault> {
+    rulebook::validate(draft)?;
+    let id = rulebook::insert(transaction, draft)?;
+    let new = row_values(transaction, RULES, &id)?;
+    log_change(transaction, now, change, &Entry { table: RULES, record_id: &id.to_string(), old: None, new })?;
+    Ok(RuleId(id))
+}
+
+fn expect_rule(transaction: &Transaction<'_>, id: RuleId, tags: &[String]) -> Result<(), Fault> {
+    let rule = rulebook::find(transaction, id)?;
+    if tags.is_empty() {
+        return Ok(());
+    }
+    let tag = rule_tag(&rule.map_err(StoreError::Invalid)?);
+    expect("rule", id.to_string(), tag, tags)
+}
+
+fn expect_team(transaction: &Transaction<'_>, host: &str, tags: &[String]) -> Result<(), Fault> {
+    let hostname = host_key(host);
+    let values = row_values(transaction, TEAMS, &hostname)?;
+    let team = values.as_ref().and_then(|row| row["team_assignment"].as_str()).and_then(|team| Team::new(team).ok());
+    let Some(team_assignment) = team else {
+        return Err(StoreError::NotFound { what: "device team", key: hostname }.into());
+    };
+    let tag = team_tag(&DeviceTeam { hostname: hostname.clone(), team_assignment });
+    if tags.is_empty() { Ok(()) } else { expect("device team", hostname, tag, tags) }
+}
+
+fn expect(what: &'static str, key: String, tag: String, tags: &[String]) -> Result<(), Fault> {
+    if tags.contains(&tag) { Ok(()) } else { Err(StoreError::Stale { what, key, tag }.into()) }
 }
 
 /// Carries out one change and logs it, if it is one.
@@ -34,12 +78,9 @@ fn carry_out(transaction: &Transaction<'_>, now: Timestamp, change: &Change, edi
         old: row_values(transaction, table, key),
     };
     match edit {
-        ConfigEdit::AddRule(draft) => {
-            rulebook::validate(&draft)?;
-            let id = rulebook::insert(transaction, &draft)?;
-            let new = row_values(transaction, RULES, &id)?;
-            log_change(transaction, now, change, &Entry { table: RULES, record_id: &id.to_string(), old: None, new })
-        }
+        ConfigEdit::AddRule(draft) => add_rule(transaction, now, change, &draft).map(|_| ()),
+        ConfigEdit::ExpectRule(id, tags) => expect_rule(transaction, id, &tags),
+        ConfigEdit::ExpectTeam(host, tags) => expect_team(transaction, &host, &tags),
         ConfigEdit::ReplaceRule(rule) => {
             rulebook::validate(&rule.draft)?;
             let row = row(RULES, &rule.id.0, rule.id.to_string());
@@ -119,7 +160,6 @@ impl Row<'_> {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::model::Team;
     use crate::store::{ChangeLog, ChangeQuery, Inventory};
 
     fn team(hostname: &str, team: &str) -> ConfigEdit {
@@ -147,5 +187,24 @@ mod tests {
         store.apply(wrong, &change).await.expect_err("the second of them cannot be");
         assert_eq!(store.dev_hosts().await.expect("hosts").len(), 1, "none of them was made");
         assert_eq!(store.changes(&query).await.expect("lines").len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_was_decided_on_something_else_changes_nothing_at_all() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = ConfigDb::open(&dir.path().join("config.db"), Clock::system()).expect("opens");
+        let change = Change::new("alice", "c-9");
+        store.apply(vec![team("sw1", "ACCESS")], &change).await.expect("applied");
+        let seen = team_tag(&store.device_teams().await.expect("teams")[0]);
+        let expecting = |tags: Vec<String>, to: &str| vec![ConfigEdit::ExpectTeam("SW1".into(), tags), team("sw1", to)];
+        store.apply(expecting(vec![seen.clone()], "CORE"), &change).await.expect("it was so");
+        let mut late = vec![ConfigEdit::AddDevHost("lab1".into())];
+        late.extend(expecting(vec![seen], "EDGE"));
+        let refused = store.apply(late, &change).await.expect_err("it is so no more");
+        let now = store.device_teams().await.expect("teams");
+        assert!(matches!(refused, StoreError::Stale { what: "device team", tag, .. } if tag == team_tag(&now[0])));
+        assert_eq!((now[0].team_assignment.as_str(), store.dev_hosts().await.expect("hosts").len()), ("CORE", 0));
+        let gone = vec![ConfigEdit::ExpectRule(RuleId(7), Vec::new()), ConfigEdit::RemoveRule(RuleId(7))];
+        assert!(matches!(store.apply(gone, &change).await, Err(StoreError::NotFound { what: "rule", .. })));
     }
 }

@@ -115,6 +115,13 @@ impl RuleBook for ConfigDb {
     }
 }
 
+/// A rule as it is within a transaction, or what is wrong with its row.
+pub(super) fn find(transaction: &Transaction<'_>, id: RuleId) -> Result<Result<Rule, String>, Fault> {
+    let mut statement = transaction.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
+    let found = statement.query_row([id.0], |row| Ok(read_rule(row))).optional()?;
+    found.ok_or_else(|| missing(id).into())
+}
+
 fn missing(id: RuleId) -> StoreError {
     StoreError::NotFound { what: "rule", key: id.to_string() }
 }

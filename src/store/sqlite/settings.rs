@@ -21,7 +21,7 @@ impl SettingsStore for ConfigDb {
 
     async fn put_settings(&self, settings: Vec<(String, Option<String>)>, change: &Change) -> StoreResult<()> {
         let edits = settings.into_iter().map(|(key, value)| ConfigEdit::PutSetting(key, value)).collect();
-        self.apply(edits, change).await
+        self.apply(edits, change).await.map(drop)
     }
 }
 

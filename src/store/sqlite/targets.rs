@@ -25,7 +25,7 @@ impl TargetStore for ConfigDb {
 
     async fn put_targets(&self, targets: Vec<(String, Option<KeptTarget>)>, change: &Change) -> StoreResult<()> {
         let edits = targets.into_iter().map(|(name, target)| ConfigEdit::PutTarget(name, target)).collect();
-        self.apply(edits, change).await
+        self.apply(edits, change).await.map(drop)
     }
 }
 

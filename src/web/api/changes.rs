@@ -31,11 +31,6 @@ pub(super) fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(accept))
 }
 
-/// The routes that version 1 has of this section.
-pub(super) fn routes_v1() -> OpenApiRouter<Web> {
-    OpenApiRouter::new().routes(routes!(config_audit_v1)).routes(routes!(audit_config_v1))
-}
-
 /// A line of the change trail.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ChangeLine {
@@ -69,24 +64,6 @@ pub(super) struct ChangeLine {
     hash: Option<String>,
 }
 
-/// A line of the change trail with the members that version 1 had.
-#[derive(Serialize, ToSchema)]
-struct ChangeLineV1 {
-    id: i64,
-    #[schema(format = DateTime)]
-    changed_at: String,
-    changed_by: String,
-    operation: &'static str,
-    table_name: String,
-    record_id: String,
-    #[schema(value_type = Option<Object>)]
-    old_values: Option<Value>,
-    #[schema(value_type = Option<Object>)]
-    new_values: Option<Value>,
-    reason: Option<String>,
-    correlation_id: String,
-}
-
 /// Lines of the change trail.
 #[derive(Serialize, ToSchema)]
 struct ChangeLines {
@@ -94,13 +71,6 @@ struct ChangeLines {
     pagination: Pagination,
     /// What `cursor` must be for the lines that follow; null at the end.
     next_cursor: Option<String>,
-}
-
-/// Lines of the change trail, as version 1 has them.
-#[derive(Serialize, ToSchema)]
-struct ChangeLinesV1 {
-    changes: Vec<ChangeLineV1>,
-    pagination: Pagination,
 }
 
 /// What a verification of the chain found.
@@ -173,24 +143,6 @@ impl From<&ChangeRow> for ChangeLine {
     }
 }
 
-impl From<&ChangeRow> for ChangeLineV1 {
-    fn from(row: &ChangeRow) -> Self {
-        let ChangeLine { id, changed_at, changed_by, operation, table_name, record_id, .. } = row.into();
-        Self {
-            id,
-            changed_at,
-            changed_by,
-            operation,
-            table_name,
-            record_id,
-            old_values: row.old_values.clone(),
-            new_values: row.new_values.clone(),
-            reason: row.reason.clone(),
-            correlation_id: row.correlation_id.clone(),
-        }
-    }
-}
-
 impl ChainReport {
     /// What the last verification found, and where the trail ends.
     pub(super) fn new(report: Option<&TrailReport>, head: Option<&TrailHead>) -> Self {
@@ -237,20 +189,6 @@ async fn audit_config(web: State<Web>, fields: Fields) -> Answer<Json<ChangeLine
     config_audit(web, fields).await
 }
 
-/// The change trail, as version 1 has it
-#[utoipa::path(get, path = "/config-audit", params(ChangeFilters), responses((status = 200, body = ChangeLinesV1)))]
-async fn config_audit_v1(State(web): State<Web>, fields: Fields) -> Answer<Json<ChangeLinesV1>> {
-    fields.only(&PARAMETERS)?;
-    let (found, pagination) = lines(&web, &fields).await?;
-    Ok(Json(ChangeLinesV1 { changes: found.rows.iter().map(ChangeLineV1::from).collect(), pagination }))
-}
-
-/// The change trail, as version 1 has it, by its older name
-#[utoipa::path(get, path = "/audit/config", params(ChangeFilters), responses((status = 200, body = ChangeLinesV1)))]
-async fn audit_config_v1(web: State<Web>, fields: Fields) -> Answer<Json<ChangeLinesV1>> {
-    config_audit_v1(web, fields).await
-}
-
 async fn lines(web: &Web, fields: &Fields) -> Answer<(ChangePage, Pagination)> {
     let paging = Paging::of(fields, 50)?;
     let query = query(fields)?;
@@ -268,7 +206,7 @@ async fn lines(web: &Web, fields: &Fields) -> Answer<(ChangePage, Pagination)> {
 }
 
 /// The parameters of the lists above.
-enum ChangeFilters {}
+pub(super) enum ChangeFilters {}
 
 impl IntoParams for ChangeFilters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {

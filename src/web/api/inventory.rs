@@ -2,28 +2,31 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::super::Web;
 use super::super::auth::Caller;
+use super::super::conditional::{IfMatch, tagged, unchanged};
 use super::super::fault::{Answer, Fault};
 use super::super::input::{JsonBody, Reason, Segment};
-use super::created;
-use crate::admin::{DevHost, DeviceTeam};
+use super::{created, ruling_tag};
+use crate::admin::{DevHost, DeviceTeam, team_tag};
 use crate::model::host_key;
 
 /// A development host.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DevHostRow {
     /// The host.
     hostname: String,
 }
 
 /// Every development host.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DevHosts {
     /// How many.
     total: usize,
@@ -32,7 +35,7 @@ pub(super) struct DevHosts {
 }
 
 /// A host and its team.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TeamRow {
     /// The host.
     hostname: String,
@@ -41,12 +44,46 @@ pub(super) struct TeamRow {
 }
 
 /// Every host with a team.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Teams {
     /// How many.
     total: usize,
     /// Each of them.
     teams: Vec<TeamRow>,
+}
+
+/// A host that is to be a development host.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewDevHost {
+    hostname: String,
+}
+
+/// A host and the team it is to have.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewTeam {
+    hostname: String,
+    team_assignment: String,
+}
+
+/// The team that a host is to have.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangedTeam {
+    /// The host in the address, if it is given.
+    #[serde(default)]
+    hostname: Option<String>,
+    team_assignment: String,
+}
+
+/// The routes of this section.
+pub(super) fn routes() -> OpenApiRouter<Web> {
+    OpenApiRouter::new()
+        .routes(routes!(dev_hosts, add_dev_host))
+        .routes(routes!(dev_host, remove_dev_host))
+        .routes(routes!(teams, add_team))
+        .routes(routes!(team, change_team, remove_team))
 }
 
 impl From<&DevHost> for DevHostRow {
@@ -61,26 +98,59 @@ impl From<&DeviceTeam> for TeamRow {
     }
 }
 
-/// `GET /dev-hosts`.
-pub(super) async fn dev_hosts(State(web): State<Web>) -> Answer<Json<DevHosts>> {
+/// Development hosts
+#[utoipa::path(
+    get,
+    path = "/dev-hosts",
+    params(
+        ("If-None-Match" = Option<String>, Header, description = "The tag of the list that the reader has"),
+    ),
+    responses(
+        (status = 200, body = DevHosts, headers(("ETag" = String, description = "The list's tag"))),
+        (status = 304, description = "The reader has it already"),
+    )
+)]
+async fn dev_hosts(State(web): State<Web>, headers: HeaderMap) -> Answer<Response> {
+    let tag = ruling_tag(&web).await?;
+    if let Some(same) = unchanged(&headers, &tag) {
+        return Ok(same);
+    }
     let hosts: Vec<DevHostRow> = web.admin.dev_hosts().await?.iter().map(DevHostRow::from).collect();
-    Ok(Json(DevHosts { total: hosts.len(), hosts }))
+    Ok(tagged(&tag, Json(DevHosts { total: hosts.len(), hosts })))
 }
 
-/// `GET /dev-hosts/{hostname}`.
-pub(super) async fn dev_host(State(web): State<Web>, Segment(hostname): Segment) -> Answer<Json<DevHostRow>> {
+/// Whether a host is a development host
+#[utoipa::path(
+    get,
+    path = "/dev-hosts/{hostname}",
+    params(("hostname" = String, Path, description = "The host")),
+    responses((status = 200, body = DevHostRow))
+)]
+async fn dev_host(State(web): State<Web>, Segment(hostname): Segment) -> Answer<Json<DevHostRow>> {
     Ok(Json(DevHostRow::from(&web.admin.dev_host(&hostname).await?)))
 }
 
-/// `POST /dev-hosts`.
-pub(super) async fn add_dev_host(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Response> {
-    body.only(&["hostname"])?;
-    let host = web.admin.add_dev_host(body.text("hostname")?, &caller.0, body.reason.as_deref()).await?;
+/// Makes a host a development host
+#[utoipa::path(
+    post,
+    path = "/dev-hosts",
+    request_body = NewDevHost,
+    responses((status = 201, body = DevHostRow), (status = 409, description = "It is one already"))
+)]
+async fn add_dev_host(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Response> {
+    let wanted: NewDevHost = body.read()?;
+    let host = web.admin.add_dev_host(&wanted.hostname, &caller.0, body.reason.as_deref()).await?;
     Ok(created("dev-hosts", &host.hostname, DevHostRow::from(&host)))
 }
 
-/// `DELETE /dev-hosts/{hostname}`.
-pub(super) async fn remove_dev_host(
+/// Makes a host a production host again
+#[utoipa::path(
+    delete,
+    path = "/dev-hosts/{hostname}",
+    params(("hostname" = String, Path, description = "The host")),
+    responses((status = 204, description = "It is no development host any more"))
+)]
+async fn remove_dev_host(
     State(web): State<Web>,
     caller: Caller,
     Segment(hostname): Segment,
@@ -90,49 +160,107 @@ pub(super) async fn remove_dev_host(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /teams`.
-pub(super) async fn teams(State(web): State<Web>) -> Answer<Json<Teams>> {
+/// Hosts with a team
+#[utoipa::path(
+    get,
+    path = "/teams",
+    params(
+        ("If-None-Match" = Option<String>, Header, description = "The tag of the list that the reader has"),
+    ),
+    responses(
+        (status = 200, body = Teams, headers(("ETag" = String, description = "The list's tag"))),
+        (status = 304, description = "The reader has it already"),
+    )
+)]
+async fn teams(State(web): State<Web>, headers: HeaderMap) -> Answer<Response> {
+    let tag = ruling_tag(&web).await?;
+    if let Some(same) = unchanged(&headers, &tag) {
+        return Ok(same);
+    }
     let teams: Vec<TeamRow> = web.admin.device_teams().await?.iter().map(TeamRow::from).collect();
-    Ok(Json(Teams { total: teams.len(), teams }))
+    Ok(tagged(&tag, Json(Teams { total: teams.len(), teams })))
 }
 
-/// `GET /teams/{hostname}`.
-pub(super) async fn team(State(web): State<Web>, Segment(hostname): Segment) -> Answer<Json<TeamRow>> {
-    Ok(Json(TeamRow::from(&web.admin.device_team(&hostname).await?)))
+/// A host's team
+#[utoipa::path(
+    get,
+    path = "/teams/{hostname}",
+    params(("hostname" = String, Path, description = "The host")),
+    responses((status = 200, body = TeamRow, headers(("ETag" = String, description = "The row's tag"))))
+)]
+async fn team(State(web): State<Web>, Segment(hostname): Segment) -> Answer<Response> {
+    Ok(team_answer(&web.admin.device_team(&hostname).await?))
 }
 
-/// `POST /teams`.
-pub(super) async fn add_team(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Response> {
-    body.only(&["hostname", "team_assignment"])?;
-    let (hostname, team) = (body.text("hostname")?, body.text("team_assignment")?);
-    let row = web.admin.add_device_team(hostname, team, &caller.0, body.reason.as_deref()).await?;
-    Ok(created("teams", &row.hostname, TeamRow::from(&row)))
+fn team_answer(row: &DeviceTeam) -> Response {
+    tagged(&team_tag(row), Json(TeamRow::from(row)))
 }
 
-/// `PUT /teams/{hostname}`.
-pub(super) async fn change_team(
+/// Gives a host its team
+#[utoipa::path(
+    post,
+    path = "/teams",
+    request_body = NewTeam,
+    responses((status = 201, body = TeamRow), (status = 409, description = "It has one already"))
+)]
+async fn add_team(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Response> {
+    let NewTeam { hostname, team_assignment } = body.read()?;
+    let row = web.admin.add_device_team(&hostname, &team_assignment, &caller.0, body.reason.as_deref()).await?;
+    Ok(tagged(&team_tag(&row), created("teams", &row.hostname, TeamRow::from(&row))))
+}
+
+/// Gives a host another team
+#[utoipa::path(
+    put,
+    path = "/teams/{hostname}",
+    params(
+        ("hostname" = String, Path, description = "The host"),
+        ("If-Match" = Option<String>, Header, description = "The tag of the row that this was decided on"),
+    ),
+    request_body = ChangedTeam,
+    responses(
+        (status = 200, body = TeamRow, headers(("ETag" = String, description = "The row's new tag"))),
+        (status = 412, description = "It was changed meanwhile; `ETag` says what it is now"),
+    )
+)]
+async fn change_team(
     State(web): State<Web>,
     caller: Caller,
     Segment(hostname): Segment,
+    IfMatch(expected): IfMatch,
     body: JsonBody,
-) -> Answer<Json<TeamRow>> {
-    body.only(&["hostname", "team_assignment"])?;
-    let named = body.members()?.get("hostname").and_then(Value::as_str);
-    if named.is_some_and(|named| host_key(named) != host_key(&hostname)) {
+) -> Answer<Response> {
+    let wanted: ChangedTeam = body.read()?;
+    if wanted.hostname.is_some_and(|named| host_key(&named) != host_key(&hostname)) {
         return Err(Fault::field("hostname", "it is not the host in the address"));
     }
-    let team = body.text("team_assignment")?;
-    let row = web.admin.update_device_team(&hostname, team, &caller.0, body.reason.as_deref()).await?;
-    Ok(Json(TeamRow::from(&row)))
+    let row = web
+        .admin
+        .update_device_team(&hostname, &wanted.team_assignment, expected, &caller.0, body.reason.as_deref())
+        .await?;
+    Ok(team_answer(&row))
 }
 
-/// `DELETE /teams/{hostname}`.
-pub(super) async fn remove_team(
+/// Forgets a host's team
+#[utoipa::path(
+    delete,
+    path = "/teams/{hostname}",
+    params(
+        ("hostname" = String, Path, description = "The host"),
+        ("If-Match" = Option<String>, Header, description = "The tag of the row that this was decided on"),
+    ),
+    responses(
+        (status = 204, description = "It has no team of its own any more"),
+        (status = 412, description = "It was changed meanwhile; `ETag` says what it is now"),
+    )
+)]
+async fn remove_team(
     State(web): State<Web>,
     caller: Caller,
     Segment(hostname): Segment,
+    IfMatch(expected): IfMatch,
     Reason(reason): Reason,
 ) -> Answer<StatusCode> {
-    web.admin.remove_device_team(&hostname, &caller.0, reason.as_deref()).await?;
+    web.admin.remove_device_team(&hostname, expected, &caller.0, reason.as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -24,6 +24,8 @@ mod dead_letters;
 mod events;
 mod inventory;
 mod keys;
+mod rule_bulk;
+mod rule_trials;
 mod rules;
 mod secrets;
 mod settings;
@@ -40,7 +42,6 @@ pub(super) use events::{event_id, query};
 pub(super) use status::hour_label;
 
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde::Serialize;
@@ -48,10 +49,10 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::fault::unknown_path;
+use super::fault::{Answer, unknown_path};
 use super::input::Fields;
 use super::text::url_encode;
-use super::{Web, auth};
+use super::{Web, guards};
 
 /// Both versions, each behind the guard, and their description.
 pub(super) fn router(web: Web) -> OpenApiRouter<Web> {
@@ -73,19 +74,13 @@ fn section(tag: &str, routes: OpenApiRouter<Web>) -> OpenApiRouter<Web> {
 }
 
 fn v2(web: Web) -> OpenApiRouter<Web> {
-    OpenApiRouter::new()
+    let routes = OpenApiRouter::new()
         .merge(section("Settings", settings::routes()))
         .merge(section("Change trail", changes::routes()))
-        .route("/rules", get(rules::list).post(rules::create))
-        .route("/rules/test", post(rules::test))
-        .route("/rules/{id}", get(rules::show).put(rules::replace).patch(rules::change).delete(rules::remove))
-        .route("/dev-hosts", get(inventory::dev_hosts).post(inventory::add_dev_host))
-        .route("/dev-hosts/{hostname}", get(inventory::dev_host).delete(inventory::remove_dev_host))
-        .route("/teams", get(inventory::teams).post(inventory::add_team))
-        .route("/teams/{hostname}", get(inventory::team).put(inventory::change_team).delete(inventory::remove_team))
-        .route("/events", get(events::search))
-        .route("/events/{id}", get(events::show))
-        .route("/audit-logs", get(events::audit_logs))
+        .merge(section("Rules", rules::routes()))
+        .merge(section("Hosts and teams", inventory::routes()))
+        .merge(section("Events", events::routes()))
+        .merge(section("State", status::routes()))
         .route("/secrets", get(secrets::list))
         .route("/secrets/{name}", get(secrets::show).put(secrets::set))
         .route("/secrets/{name}/rotate", post(secrets::rotate))
@@ -121,11 +116,8 @@ fn v2(web: Web) -> OpenApiRouter<Web> {
         .route("/keys/{name}/promote", post(keys::promote))
         .route("/slo", get(slo::show))
         .route("/slo/status", get(slo::status))
-        .route("/metrics", get(status::metrics))
-        .route("/status", get(status::status))
-        .route("/version", get(status::version))
-        .fallback(unknown_path)
-        .layer(from_fn_with_state(web, auth::api_guard))
+        .fallback(unknown_path);
+    guards::behind(routes, &web)
 }
 
 /// 201 with the address of what was made.
@@ -135,6 +127,13 @@ fn created(collection: &str, key: &str, body: impl Serialize) -> Response {
         response.headers_mut().insert(header::LOCATION, place);
     }
     response
+}
+
+/// The tag of every list of rules, hosts and teams: it differs after each change of one of them, and after each start,
+/// because a restored database counts from where it was.
+async fn ruling_tag(web: &Web) -> Answer<String> {
+    let version = web.admin.ruling_version().await?;
+    Ok(format!("{:x}-{version:x}", web.admin.started_at().as_millis()))
 }
 
 /// Where a list is.

@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,7 +19,7 @@ use super::super::fault::{Answer, Fault};
 use super::super::input::{Fields, JsonBody, Reason, Segment};
 use super::super::text::url_encode;
 use super::changes::ChangeLine;
-use crate::admin::{IgnoredSetting, Setting, SettingView, setting_text};
+use crate::admin::{AdminError, IgnoredSetting, Setting, SettingView, setting_text};
 
 /// Lines of history in one answer, unless asked otherwise.
 const HISTORY: usize = 50;
@@ -82,7 +82,7 @@ struct SettingHistory {
     next: Option<i64>,
 }
 
-fn value_schema() -> impl Into<RefOr<Schema>> {
+pub(super) fn value_schema() -> impl Into<RefOr<Schema>> {
     ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Number, Type::Boolean]))
 }
 
@@ -144,7 +144,8 @@ async fn set(
     let value = value_of(&wanted.value)?;
     let expected = expected(&headers, wanted.expected.as_ref())?;
     let reason = body.reason.as_deref();
-    let changed = web.admin.set_setting(&key, &value, expected.as_deref(), &caller.0, reason).await?;
+    let changed = web.admin.set_setting(&key, &value, expected.as_deref(), &caller.0, reason).await;
+    let changed = changed.map_err(|error| outdated(&web, &key, &headers, error))?;
     Ok(tagged(&changed.after, &SettingView::from(&changed)))
 }
 
@@ -177,7 +178,8 @@ async fn reset(
         return Ok(Json(Forgotten { key, forgotten: true }).into_response());
     }
     let expected = expected(&headers, None)?;
-    let changed = web.admin.reset_setting(&key, expected.as_deref(), &caller.0, reason.as_deref()).await?;
+    let changed = web.admin.reset_setting(&key, expected.as_deref(), &caller.0, reason.as_deref()).await;
+    let changed = changed.map_err(|error| outdated(&web, &key, &headers, error))?;
     Ok(tagged(&changed.after, &SettingView::from(&changed)))
 }
 
@@ -207,7 +209,8 @@ async fn revert(
     let wanted: RevertSetting = body.read()?;
     let expected = expected(&headers, wanted.expected.as_ref())?;
     let reason = body.reason.as_deref();
-    let changed = web.admin.revert_setting(&key, wanted.change, expected.as_deref(), &caller.0, reason).await?;
+    let changed = web.admin.revert_setting(&key, wanted.change, expected.as_deref(), &caller.0, reason).await;
+    let changed = changed.map_err(|error| outdated(&web, &key, &headers, error))?;
     Ok(tagged(&changed.after, &SettingView::from(&changed)))
 }
 
@@ -231,6 +234,18 @@ async fn history(State(web): State<Web>, fields: Fields) -> Answer<Json<SettingH
     let found = web.admin.settings_history(fields.get("key"), before, limit).await?;
     let changes = found.rows.iter().map(ChangeLine::from).collect();
     Ok(Json(SettingHistory { total: found.total, changes, next: found.next }))
+}
+
+/// 412 with the tag of the value in force, where the request spoke of it by a tag; 409 where it named the value.
+fn outdated(web: &Web, key: &str, headers: &HeaderMap, error: AdminError) -> Fault {
+    let is_outdated = matches!(error, AdminError::Outdated(_));
+    let mut fault = Fault::from(error);
+    if is_outdated && headers.contains_key(header::IF_MATCH) {
+        fault.status = StatusCode::PRECONDITION_FAILED;
+        let setting = web.admin.setting(key).ok().filter(|setting| !setting.key.masked);
+        fault.tag = setting.map(|setting| url_encode(&setting.text));
+    }
+    fault
 }
 
 /// The value of a body, as it would be written in the environment.

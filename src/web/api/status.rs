@@ -4,7 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use chrono::DateTime;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::super::Web;
 use super::super::fault::Answer;
@@ -15,14 +18,19 @@ use crate::admin::VERSION;
 use crate::net::api_version::{API_VERSION, SUPPORTED_VERSIONS};
 use crate::telemetry::{CertificateStatus, ListenerState, ListenerStatus};
 
+/// The routes of this section.
+pub(super) fn routes() -> OpenApiRouter<Web> {
+    OpenApiRouter::new().routes(routes!(metrics)).routes(routes!(status)).routes(routes!(version))
+}
+
 /// Rates for dashboards, under upstream's names and in its unit: events per minute.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Metrics {
     summary: MetricsSummary,
     chart_24h: Chart,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct MetricsSummary {
     /// Events per minute over the last minute.
     current_rate_1m: f64,
@@ -37,7 +45,7 @@ struct MetricsSummary {
 }
 
 /// The last 24 hours, oldest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Chart {
     /// The starts of the hours in UTC, as `14:00`.
     labels: Vec<String>,
@@ -47,7 +55,10 @@ struct Chart {
     totals: Vec<u64>,
 }
 
-/// `GET /metrics`.
+/// Rates
+///
+/// Events per minute over the last minute, quarter and hour, and by hour of the last day.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = Metrics)))]
 pub(super) async fn metrics(State(web): State<Web>) -> Json<Metrics> {
     let rates = web.admin.rates();
     let rounded = |rate: f64| (rate * 100.0).round() / 100.0;
@@ -74,7 +85,7 @@ pub(in crate::web) fn hour_label(hour: i64) -> String {
 }
 
 /// What runs here and which versions of the API it has.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Version {
     service: &'static str,
     /// The program's.
@@ -89,7 +100,8 @@ pub(super) struct Version {
     supported_versions: Vec<&'static str>,
 }
 
-/// `GET /version`.
+/// What runs here
+#[utoipa::path(get, path = "/version", responses((status = 200, body = Version)))]
 pub(super) async fn version() -> Json<Version> {
     Json(Version {
         service: "muttd",
@@ -101,81 +113,217 @@ pub(super) async fn version() -> Json<Version> {
     })
 }
 
-/// `GET /status`: everything at a glance, with the checks of `/ready`.
-pub(super) async fn status(State(web): State<Web>) -> Answer<Json<Value>> {
+/// Everything at a glance
+///
+/// With the checks of `/ready`.
+#[utoipa::path(get, path = "/status", responses((status = 200, body = Status)))]
+pub(super) async fn status(State(web): State<Web>) -> Answer<Json<Status>> {
     let overview = web.admin.overview().await;
     let readiness = web.admin.readiness().await;
-    let queues = overview
-        .queues
-        .iter()
-        .map(|line| json!({"name": line.name, "items": line.depth.items, "bytes": line.depth.bytes}));
-    Ok(Json(json!({
-        "version": VERSION,
-        "uptime_seconds": overview.uptime.as_secs(),
-        "readiness": readiness_json(&readiness),
-        "queues": queues.collect::<Vec<_>>(),
-        "queue_faults": overview.queue_faults.iter().map(|fault| json!({
-            "queue": fault.queue,
-            "at": fault.at.to_string(),
-            "kind": fault.kind.name(),
-            "what": fault.what,
-        })).collect::<Vec<_>>(),
-        "listeners": overview.listeners.iter().map(listener_json).collect::<Vec<_>>(),
-        "certificates": web.admin.certificates().iter().map(certificate_json).collect::<Vec<_>>(),
-        "dropped": overview.dropped.iter().map(|dropped| json!({
-            "source": dropped.source,
-            "reason": dropped.reason,
-            "events": dropped.events,
-        })).collect::<Vec<_>>(),
-        "targets": overview.targets.iter().map(target_json).collect::<Vec<_>>(),
-        "change_log": ChainReport::new(web.admin.trail_report().as_deref(), None),
-        "rules": {"active": overview.rules.0, "total": overview.rules.1},
-        "unhandled": overview.unhandled.iter().map(|overrun| json!({
-            "hostname": overrun.kind.hostname,
-            "signature": overrun.kind.signature,
-            "count": overrun.count,
-            "window_start": overrun.window_start.to_string(),
-            "last_event_id": overrun.last.to_string(),
-            "sample": overrun.sample,
-        })).collect::<Vec<_>>(),
-        "storage": {
-            "data_dir": web.admin.data_dir(),
-            "disk_free_bytes": overview.disk.map(|disk| disk.free),
-            "disk_total_bytes": overview.disk.map(|disk| disk.total),
-            "recent_bytes": overview.recent_bytes,
-            "audit_rows": overview.audit_rows,
+    Ok(Json(Status {
+        version: VERSION,
+        uptime_seconds: overview.uptime.as_secs(),
+        readiness: readiness_json(&readiness),
+        queues: overview
+            .queues
+            .into_iter()
+            .map(|line| QueueRow { name: line.name, items: line.depth.items, bytes: line.depth.bytes })
+            .collect(),
+        queue_faults: overview
+            .queue_faults
+            .into_iter()
+            .map(|fault| QueueFaultRow {
+                queue: fault.queue,
+                at: fault.at.to_string(),
+                kind: fault.kind.name(),
+                what: fault.what,
+            })
+            .collect(),
+        listeners: overview.listeners.iter().map(listener_row).collect(),
+        certificates: web.admin.certificates().iter().map(certificate_row).collect(),
+        dropped: overview
+            .dropped
+            .into_iter()
+            .map(|dropped| DroppedRow { source: dropped.source, reason: dropped.reason, events: dropped.events })
+            .collect(),
+        targets: overview.targets.iter().map(target_json).collect(),
+        change_log: ChainReport::new(web.admin.trail_report().as_deref(), None),
+        rules: RuleCounts { active: overview.rules.0, total: overview.rules.1 },
+        unhandled: overview
+            .unhandled
+            .into_iter()
+            .map(|overrun| UnhandledRow {
+                hostname: overrun.kind.hostname.to_string(),
+                signature: overrun.kind.signature.to_string(),
+                count: overrun.count,
+                window_start: overrun.window_start.to_string(),
+                last_event_id: overrun.last.to_string(),
+                sample: overrun.sample.to_string(),
+            })
+            .collect(),
+        storage: Storage {
+            data_dir: web.admin.data_dir(),
+            disk_free_bytes: overview.disk.map(|disk| disk.free),
+            disk_total_bytes: overview.disk.map(|disk| disk.total),
+            recent_bytes: overview.recent_bytes,
+            audit_rows: overview.audit_rows,
         },
-        "warnings": overview.warnings,
-    })))
+        warnings: overview.warnings,
+    }))
 }
 
-fn certificate_json(status: &CertificateStatus) -> Value {
+/// Everything at a glance.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
+    /// The program's.
+    version: &'static str,
+    uptime_seconds: u64,
+    /// As `/ready` tells it.
+    #[schema(value_type = Object, additional_properties)]
+    readiness: Value,
+    /// What waits in each queue.
+    queues: Vec<QueueRow>,
+    /// What went wrong with the storage of queues.
+    queue_faults: Vec<QueueFaultRow>,
+    listeners: Vec<ListenerRow>,
+    certificates: Vec<CertificateRow>,
+    /// Events that were not taken since the start.
+    dropped: Vec<DroppedRow>,
+    /// The delivery targets, as `/targets` lists them.
+    #[schema(value_type = Vec<Object>)]
+    targets: Vec<Value>,
+    /// Whether the change trail is as it was written.
+    change_log: ChainReport,
+    rules: RuleCounts,
+    /// Hosts with the most events that no rule matches.
+    unhandled: Vec<UnhandledRow>,
+    storage: Storage,
+    /// What a person should know.
+    warnings: Vec<String>,
+}
+
+/// A queue.
+#[derive(Serialize, ToSchema)]
+struct QueueRow {
+    name: String,
+    items: u64,
+    bytes: u64,
+}
+
+/// A fault of a queue's storage.
+#[derive(Serialize, ToSchema)]
+struct QueueFaultRow {
+    queue: String,
+    #[schema(format = DateTime)]
+    at: String,
+    kind: &'static str,
+    what: String,
+}
+
+/// A listener.
+#[derive(Serialize, ToSchema)]
+struct ListenerRow {
+    name: String,
+    /// Whether it listens.
+    up: bool,
+    address: Option<String>,
+    /// Why it does not listen.
+    error: Option<String>,
+    /// Requests or messages received.
+    received: u64,
+    /// Datagrams that the kernel dropped.
+    kernel_drops: u64,
+    /// 0 where it does not matter.
+    receive_buffer_bytes: u64,
+    /// What is to be done.
+    hint: Option<String>,
+}
+
+/// The certificate of a listener.
+#[derive(Serialize, ToSchema)]
+struct CertificateRow {
+    listener: String,
+    file: Option<String>,
+    /// Its fingerprint.
+    sha256: Option<String>,
+    #[schema(format = DateTime)]
+    valid_from: Option<String>,
+    #[schema(format = DateTime)]
+    valid_to: Option<String>,
+    #[schema(format = DateTime)]
+    in_use_since: Option<String>,
+    /// Whether clients show one: `off`, `optional` or `required`.
+    client_certificates: &'static str,
+    /// Why another one is not in use.
+    problem: Option<String>,
+}
+
+/// Events that were not taken.
+#[derive(Serialize, ToSchema)]
+struct DroppedRow {
+    source: String,
+    reason: String,
+    events: u64,
+}
+
+/// How many rules there are.
+#[derive(Serialize, ToSchema)]
+struct RuleCounts {
+    active: usize,
+    total: usize,
+}
+
+/// Events of one host and kind that no rule matches.
+#[derive(Serialize, ToSchema)]
+struct UnhandledRow {
+    hostname: String,
+    /// The kind of message.
+    signature: String,
+    count: u64,
+    #[schema(format = DateTime)]
+    window_start: String,
+    last_event_id: String,
+    sample: String,
+}
+
+/// What is kept on disk.
+#[derive(Serialize, ToSchema)]
+struct Storage {
+    data_dir: String,
+    disk_free_bytes: Option<u64>,
+    disk_total_bytes: Option<u64>,
+    recent_bytes: u64,
+    /// About how many rows the audit has.
+    audit_rows: Option<u64>,
+}
+
+fn certificate_row(status: &CertificateStatus) -> CertificateRow {
     let facts = status.facts.as_ref();
-    json!({
-        "listener": status.listener,
-        "file": facts.map(|facts| &facts.file),
-        "sha256": facts.map(|facts| &facts.fingerprint),
-        "valid_from": facts.map(|facts| facts.from.to_string()),
-        "valid_to": facts.map(|facts| facts.to.to_string()),
-        "in_use_since": facts.map(|facts| facts.since.to_string()),
-        "client_certificates": status.clients,
-        "problem": status.problem,
-    })
+    CertificateRow {
+        listener: status.listener.to_string(),
+        file: facts.map(|facts| facts.file.to_string()),
+        sha256: facts.map(|facts| facts.fingerprint.clone()),
+        valid_from: facts.map(|facts| facts.from.to_string()),
+        valid_to: facts.map(|facts| facts.to.to_string()),
+        in_use_since: facts.map(|facts| facts.since.to_string()),
+        client_certificates: status.clients,
+        problem: status.problem.clone(),
+    }
 }
 
-fn listener_json(listener: &ListenerStatus) -> Value {
+fn listener_row(listener: &ListenerStatus) -> ListenerRow {
     let (address, error) = match &listener.state {
         ListenerState::Listening(address) => (Some(address.to_string()), None),
-        ListenerState::Failed(why) => (None, Some(why)),
+        ListenerState::Failed(why) => (None, Some(why.clone())),
     };
-    json!({
-        "name": listener.name,
-        "up": error.is_none(),
-        "address": address,
-        "error": error,
-        "received": listener.received,
-        "kernel_drops": listener.kernel_drops,
-        "receive_buffer_bytes": listener.receive_buffer,
-        "hint": listener.hint(),
-    })
+    ListenerRow {
+        name: listener.name.to_string(),
+        up: error.is_none(),
+        address,
+        error,
+        received: listener.received,
+        kernel_drops: listener.kernel_drops,
+        receive_buffer_bytes: listener.receive_buffer,
+        hint: listener.hint(),
+    }
 }

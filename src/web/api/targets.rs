@@ -4,11 +4,12 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::super::Web;
 use super::super::auth::Caller;
+use super::super::conditional::{IfMatch, tagged};
 use super::super::fault::{Answer, Fault};
 use super::super::input::{JsonBody, Reason, Segment};
 use super::created;
@@ -27,7 +28,7 @@ pub(super) async fn list(State(web): State<Web>) -> Answer<Json<Value>> {
 }
 
 /// `GET /targets/{name}`: how it is, if it is spoken to, and how it is defined.
-pub(super) async fn show(State(web): State<Web>, Segment(name): Segment) -> Answer<Json<Value>> {
+pub(super) async fn show(State(web): State<Web>, Segment(name): Segment) -> Answer<Response> {
     let definition = web.admin.target_definition(&name)?;
     let mut shown = definition_json(&definition);
     if let (Ok(line), Some(shown)) = (web.admin.target(&name), shown.as_object_mut())
@@ -35,7 +36,15 @@ pub(super) async fn show(State(web): State<Web>, Segment(name): Segment) -> Answ
     {
         shown.extend(line);
     }
-    Ok(Json(shown))
+    Ok(definition_answer(&web, &name, Json(shown)))
+}
+
+/// With the tag of what is kept, if the target is.
+fn definition_answer(web: &Web, name: &str, body: impl IntoResponse) -> Response {
+    match web.admin.target_tag(name) {
+        Some(tag) => tagged(&tag, body),
+        None => body.into_response(),
+    }
 }
 
 /// `POST /targets`: adds one to those kept in the store.
@@ -43,7 +52,8 @@ pub(super) async fn add(State(web): State<Web>, caller: Caller, body: JsonBody) 
     body.only(&["definition", "enabled"])?;
     let (definition, enabled) = (body.text("definition")?, enabled(&body)?);
     let made = web.admin.add_target(definition, enabled, &caller.0, body.reason.as_deref()).await?;
-    Ok(created("targets", &made.name, definition_json(&made)))
+    let answer = created("targets", &made.name, definition_json(&made));
+    Ok(definition_answer(&web, &made.name, answer))
 }
 
 /// `PUT /targets/{name}`.
@@ -51,12 +61,14 @@ pub(super) async fn change(
     State(web): State<Web>,
     caller: Caller,
     Segment(name): Segment,
+    IfMatch(expected): IfMatch,
     body: JsonBody,
-) -> Answer<Json<Value>> {
+) -> Answer<Response> {
     body.only(&["definition", "enabled"])?;
     let (definition, enabled) = (body.text("definition")?, enabled(&body)?);
-    let changed = web.admin.change_target(&name, definition, enabled, &caller.0, body.reason.as_deref()).await?;
-    Ok(Json(definition_json(&changed)))
+    let reason = body.reason.as_deref();
+    let changed = web.admin.change_target(&name, definition, enabled, expected, &caller.0, reason).await?;
+    Ok(definition_answer(&web, &name, Json(definition_json(&changed))))
 }
 
 /// `DELETE /targets/{name}`.
@@ -64,9 +76,10 @@ pub(super) async fn remove(
     State(web): State<Web>,
     caller: Caller,
     Segment(name): Segment,
+    IfMatch(expected): IfMatch,
     Reason(reason): Reason,
 ) -> Answer<StatusCode> {
-    web.admin.remove_target(&name, &caller.0, reason.as_deref()).await?;
+    web.admin.remove_target(&name, expected, &caller.0, reason.as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -10,18 +10,20 @@ mod inventory;
 mod rules;
 mod settings;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::{delete, get, put};
+use axum::routing::get;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::super::fault::{Fault, unknown_path, wrong_method};
+use super::super::fault::{Fault, unknown_path};
 use super::super::input::Fields;
-use super::super::{Web, auth};
-use super::status;
+use super::super::{Web, guards};
+use super::{section, status};
 use crate::admin::AdminError;
 
 /// The header of a key.
@@ -34,28 +36,28 @@ const MAX_LIMIT: usize = 200;
 const DEFAULT_LIMIT: usize = 50;
 
 /// The routes, behind the guard.
-pub(in super::super) fn router(web: Web) -> Router<Web> {
-    Router::new()
-        .route("/metrics", get(status::metrics))
-        .route("/version", get(status::version))
-        .route("/rules", get(rules::list).post(rules::create))
-        .route("/rules/{id}", get(rules::show).put(rules::change).delete(rules::remove))
-        .route("/audit-logs", get(audit::events))
-        .route("/config-audit", get(audit::changes))
-        .route("/audit/config", get(audit::changes))
-        .route("/dev-hosts", get(inventory::dev_hosts).post(inventory::add_dev_host))
-        .route("/dev-hosts/{hostname}", delete(inventory::remove_dev_host))
-        .route("/teams", get(inventory::teams).post(inventory::add_team))
-        .route("/teams/{hostname}", put(inventory::change_team).delete(inventory::remove_team))
-        .route("/config", get(settings::list))
-        .route("/config/history", get(settings::history))
-        .route("/config/{key}", put(settings::set))
+pub(super) fn router(web: Web) -> OpenApiRouter<Web> {
+    let described = OpenApiRouter::new()
+        .routes(routes!(status::metrics))
+        .routes(routes!(status::version))
+        .routes(routes!(rules::list, rules::create))
+        .routes(routes!(rules::show, rules::change, rules::remove))
+        .routes(routes!(audit::events))
+        .routes(routes!(audit::changes))
+        .routes(routes!(audit::changes_by_older_name))
+        .routes(routes!(inventory::dev_hosts, inventory::add_dev_host))
+        .routes(routes!(inventory::remove_dev_host))
+        .routes(routes!(inventory::teams, inventory::add_team))
+        .routes(routes!(inventory::change_team, inventory::remove_team))
+        .routes(routes!(settings::list))
+        .routes(routes!(settings::history))
+        .routes(routes!(settings::set));
+    let routes = OpenApiRouter::new()
+        .merge(section("Version 1", described))
         .route("/slo", get(super::slo::components))
         .route("/slo/status", get(super::slo::status))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(web, auth::api_guard))
-        .layer(from_fn(as_before))
+        .fallback(unknown_path);
+    guards::behind(routes, &web).layer(from_fn(as_before))
 }
 
 /// A key in the query counts like one in the header, and a request without a valid one is refused in the words that
@@ -77,8 +79,8 @@ async fn as_before(fields: Fields, mut request: Request, next: Next) -> Response
     response
 }
 
-/// What a change is answered with.
-#[derive(Debug, Serialize)]
+/// What a change is answered with in version 1.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Done {
     /// What was done.
     message: &'static str,

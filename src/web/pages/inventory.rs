@@ -9,7 +9,10 @@ use super::super::auth::SignedIn;
 use super::super::fault::Answer;
 use super::super::input::{Fields, Posted};
 use super::super::text::{url_encode, visible};
-use super::{ConfirmPage, Frame, Trouble, done, shown, shown_again};
+use super::views::ChangeView;
+use super::{ConfirmPage, Frame, Trouble, done, expected, meanwhile, shown, shown_again};
+use crate::admin::{AdminError, team_tag};
+use crate::model::host_key;
 
 /// A host in a list: as shown, as in an address, and its team where it has one.
 struct HostRow {
@@ -147,6 +150,10 @@ struct TeamFormPage {
     hostname: String,
     team: String,
     reason: String,
+    /// The tag of the row that is being edited.
+    version: String,
+    /// What others did to it meanwhile.
+    meanwhile: Vec<ChangeView>,
     trouble: Trouble,
 }
 
@@ -156,9 +163,11 @@ pub(super) async fn edit_team(State(web): State<Web>, by: SignedIn, fields: Fiel
     shown(&TeamFormPage {
         frame: Frame::new(&web, &by, "teams"),
         host: visible(&row.hostname),
+        version: team_tag(&row),
         hostname: row.hostname,
         team: row.team_assignment.as_str().to_owned(),
         reason: String::new(),
+        meanwhile: Vec::new(),
         trouble: Trouble::default(),
     })
 }
@@ -167,14 +176,26 @@ pub(super) async fn edit_team(State(web): State<Web>, by: SignedIn, fields: Fiel
 pub(super) async fn save_team(State(web): State<Web>, posted: Posted) -> Answer<Response> {
     let (hostname, team) = (posted.fields.text("hostname"), posted.fields.text("team_assignment"));
     let reason = posted.fields.get("reason");
-    let Err(error) = web.admin.update_device_team(&hostname, &team, &posted.by.actor, reason).await else {
+    let expected = expected(&posted.fields);
+    let Err(error) = web.admin.update_device_team(&hostname, &team, expected, &posted.by.actor, reason).await else {
         return Ok(done("/teams", "team-saved"));
     };
-    let trouble = Trouble::from(error);
-    let status = trouble.status;
-    let frame = Frame::new(&web, &posted.by, "teams");
-    let reason = posted.fields.text("reason");
-    shown_again(&TeamFormPage { frame, host: visible(&hostname), hostname, team, reason, trouble }, status)
+    let version = match &error {
+        AdminError::Stale { tag, .. } => tag.clone(),
+        _ => posted.fields.text("version"),
+    };
+    let page = TeamFormPage {
+        frame: Frame::new(&web, &posted.by, "teams"),
+        host: visible(&hostname),
+        team,
+        reason: posted.fields.text("reason"),
+        version,
+        meanwhile: meanwhile(&web, &error, "device_teams", &host_key(&hostname)).await,
+        hostname,
+        trouble: Trouble::from(error),
+    };
+    let status = page.trouble.status;
+    shown_again(&page, status)
 }
 
 /// `GET /teams/remove?hostname=`.
@@ -188,7 +209,8 @@ pub(super) async fn confirm_team(State(web): State<Web>, by: SignedIn, fields: F
 /// `POST /teams/remove`.
 pub(super) async fn remove_team(State(web): State<Web>, posted: Posted) -> Answer<Response> {
     let host = posted.fields.text("hostname");
-    let Err(error) = web.admin.remove_device_team(&host, &posted.by.actor, posted.fields.get("reason")).await else {
+    let reason = posted.fields.get("reason");
+    let Err(error) = web.admin.remove_device_team(&host, None, &posted.by.actor, reason).await else {
         return Ok(done("/teams", "team-removed"));
     };
     let frame = Frame::new(&web, &posted.by, "teams");

@@ -35,7 +35,8 @@ use super::input::Fields;
 use super::text::visible;
 use super::{Web, fault};
 use crate::access::{Right, Role};
-use crate::admin::{AdminError, VERSION};
+use crate::admin::{AdminError, ChangeQuery, VERSION};
+use views::ChangeView;
 
 /// The pages' routes: those behind the login, and those before it.
 pub(super) fn router(web: Web) -> Router<Web> {
@@ -201,6 +202,30 @@ impl From<AdminError> for Trouble {
             status: fault.status,
         }
     }
+}
+
+/// Changes of others that are shown to somebody whose form they overtook.
+const MEANWHILE: usize = 3;
+
+/// What was done to a row since its form was filled in: its last changes, newest first. Without them the form would say
+/// only that something changed.
+async fn meanwhile(web: &Web, error: &AdminError, table: &str, record: &str) -> Vec<ChangeView> {
+    if !matches!(error, AdminError::Stale { .. }) {
+        return Vec::new();
+    }
+    let query = ChangeQuery {
+        table_name: Some(table.to_owned()),
+        record_id: Some(record.to_owned()),
+        limit: MEANWHILE,
+        ..ChangeQuery::default()
+    };
+    let found = web.admin.changes(&query).await;
+    found.map(|page| page.rows.iter().map(ChangeView::new).collect()).unwrap_or_default()
+}
+
+/// The tag that a form was filled in for; a form without one is a script's that wants no check.
+fn expected(fields: &Fields) -> Option<Vec<String>> {
+    fields.get("version").map(|tag| vec![tag.to_owned()])
 }
 
 /// A page as an answer.

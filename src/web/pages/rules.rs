@@ -10,8 +10,8 @@ use super::super::fault::Answer;
 use super::super::input::{Fields, Posted, Segment};
 use super::super::text::{shortened, visible};
 use super::views::{ChangeView, RuleRow, severity_choices};
-use super::{ConfirmPage, Frame, Trouble, done, shown, shown_again};
-use crate::admin::{AdminError, ChangeQuery, MAX_CHANGE_ROWS, RuleInput, suggest_match};
+use super::{ConfirmPage, Frame, Trouble, done, expected, meanwhile, shown, shown_again};
+use crate::admin::{AdminError, ChangeQuery, MAX_CHANGE_ROWS, RuleInput, rule_tag, suggest_match};
 use crate::model::{Rule, RuleId};
 
 #[derive(Template)]
@@ -59,6 +59,10 @@ struct RuleFormPage {
     severities: Vec<(String, String)>,
     /// The event it is made from, in one line.
     origin: Option<String>,
+    /// The tag of the rule that is being edited.
+    version: String,
+    /// What others did to it meanwhile.
+    meanwhile: Vec<ChangeView>,
     trouble: Trouble,
 }
 
@@ -71,6 +75,8 @@ impl RuleFormPage {
             reason: String::new(),
             severities: severity_choices(),
             origin: None,
+            version: String::new(),
+            meanwhile: Vec::new(),
             trouble: Trouble::default(),
         }
     }
@@ -119,14 +125,16 @@ pub(super) async fn create(State(web): State<Web>, posted: Posted) -> Answer<Res
         Ok(draft) => web.admin.create_rule(draft, &posted.by.actor, reason).await.map(|_| ()),
         Err(error) => Err(error),
     };
-    answer(&web, &posted, None, input, outcome)
+    answer(&web, &posted, None, input, outcome).await
 }
 
 /// `GET /rules/{id}`.
 pub(super) async fn edit_form(State(web): State<Web>, by: SignedIn, Segment(id): Segment) -> Answer<Response> {
     let rule = web.admin.rule(rule_id(&id)?).await?;
-    let frame = Frame::new(&web, &by, "rules");
-    shown(&RuleFormPage::new(frame, Some(rule.id.0), RuleInput::from_draft(&rule.draft)))
+    let mut page =
+        RuleFormPage::new(Frame::new(&web, &by, "rules"), Some(rule.id.0), RuleInput::from_draft(&rule.draft));
+    page.version = rule_tag(&rule);
+    shown(&page)
 }
 
 /// `POST /rules/{id}`.
@@ -135,14 +143,17 @@ pub(super) async fn save(State(web): State<Web>, Segment(id): Segment, posted: P
     let input = input(&posted.fields);
     let reason = posted.fields.get("reason");
     let outcome = match input.check() {
-        Ok(draft) => web.admin.update_rule(Rule { id, draft }, &posted.by.actor, reason).await.map(|_| ()),
+        Ok(draft) => {
+            let (rule, expected) = (Rule { id, draft }, expected(&posted.fields));
+            web.admin.update_rule(rule, expected, &posted.by.actor, reason).await.map(|_| ())
+        }
         Err(error) => Err(error),
     };
-    answer(&web, &posted, Some(id.0), input, outcome)
+    answer(&web, &posted, Some(id.0), input, outcome).await
 }
 
-/// On to the list, or the form again with what was typed.
-fn answer(
+/// On to the list, or the form again with what was typed and what others did meanwhile.
+async fn answer(
     web: &Web,
     posted: &Posted,
     id: Option<i64>,
@@ -154,6 +165,12 @@ fn answer(
     };
     let mut page = RuleFormPage::new(Frame::new(web, &posted.by, "rules"), id, input);
     page.reason = posted.fields.text("reason");
+    page.version = match &error {
+        AdminError::Stale { tag, .. } => tag.clone(),
+        _ => posted.fields.text("version"),
+    };
+    let record = id.map(|id| id.to_string()).unwrap_or_default();
+    page.meanwhile = meanwhile(web, &error, "alert_rules", &record).await;
     page.trouble = error.into();
     let status = page.trouble.status;
     shown_again(&page, status)
@@ -183,7 +200,7 @@ pub(super) async fn confirm_delete(State(web): State<Web>, by: SignedIn, Segment
 pub(super) async fn delete(State(web): State<Web>, Segment(id): Segment, posted: Posted) -> Answer<Response> {
     let id = rule_id(&id)?;
     let rule = web.admin.rule(id).await?;
-    match web.admin.delete_rule(id, &posted.by.actor, posted.fields.get("reason")).await {
+    match web.admin.delete_rule(id, expected(&posted.fields), &posted.by.actor, posted.fields.get("reason")).await {
         Ok(()) => Ok(done("/rules", "rule-deleted")),
         Err(error) => {
             let trouble = Trouble::from(error);
@@ -203,7 +220,7 @@ fn confirm_page(frame: Frame, rule: &Rule, trouble: Trouble, reason: String) -> 
                       to stop it for a while, edit it and make it inactive instead.",
         facts: vec![("Condition", row.condition()), ("Handling", row.prod), ("Team", row.team)],
         action: format!("/rules/{}/delete", rule.id),
-        hidden: Vec::new(),
+        hidden: vec![("version", rule_tag(rule))],
         button: "Delete rule",
         back: "/rules".into(),
         trouble,

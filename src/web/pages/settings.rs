@@ -21,13 +21,14 @@ const PAGE_SIZE: usize = 50;
 const SHOWN: usize = 120;
 
 /// The parts of the program, in the order an event passes them, by who reads a key first.
-const GROUPS: [(&str, &str); 6] = [
+const GROUPS: [(&str, &str); 7] = [
     ("ingest", "Inputs and their limits"),
     ("alerter", "Deciding and counting"),
     ("forward", "Delivery to Moogsoft, and breakers of all targets"),
     ("remedy", "Dead letters"),
     ("store", "Recent events"),
     ("upkeep", "Service levels"),
+    ("web", "Limits of the API"),
 ];
 
 /// A setting as the page shows it.

@@ -10,8 +10,9 @@ use super::super::auth::SignedIn;
 use super::super::fault::Answer;
 use super::super::input::{Fields, Posted};
 use super::super::text::visible;
-use super::{ConfirmPage, Frame, Trouble, done, shown, shown_again};
-use crate::admin::Enabled;
+use super::views::ChangeView;
+use super::{ConfirmPage, Frame, Trouble, done, expected, meanwhile, shown, shown_again};
+use crate::admin::{AdminError, Enabled};
 
 /// What a new target's form begins with.
 const EXAMPLE: &str = "name = \"chat\"\nkind = \"slack\"\nsecret = \"slack\"\n\n[route]\nteams = [\"NETO\"]\n";
@@ -25,6 +26,10 @@ struct TargetFormPage {
     definition: String,
     enabled: bool,
     reason: String,
+    /// The tag of what is being edited.
+    version: String,
+    /// What others did to it meanwhile.
+    meanwhile: Vec<ChangeView>,
     trouble: Trouble,
 }
 
@@ -37,8 +42,16 @@ pub(super) async fn form(State(web): State<Web>, by: SignedIn, fields: Fields) -
         let target = web.admin.target_definition(&name)?;
         (target.definition.unwrap_or_default(), target.enabled)
     };
-    let (reason, trouble) = (String::new(), Trouble::default());
-    shown(&TargetFormPage { frame: Frame::new(&web, &by, "targets"), name, definition, enabled, reason, trouble })
+    shown(&TargetFormPage {
+        frame: Frame::new(&web, &by, "targets"),
+        version: web.admin.target_tag(&name).unwrap_or_default(),
+        name,
+        definition,
+        enabled,
+        reason: String::new(),
+        meanwhile: Vec::new(),
+        trouble: Trouble::default(),
+    })
 }
 
 /// `POST /targets/edit`.
@@ -49,19 +62,24 @@ pub(super) async fn save(State(web): State<Web>, posted: Posted) -> Answer<Respo
     let outcome = if name.is_empty() {
         web.admin.add_target(&definition, enabled, actor, reason).await
     } else {
-        web.admin.change_target(&name, &definition, enabled, actor, reason).await
+        web.admin.change_target(&name, &definition, enabled, expected(&posted.fields), actor, reason).await
     };
     let Err(error) = outcome else { return Ok(done("/targets", "target-saved")) };
-    let trouble = Trouble::from(error);
-    let status = trouble.status;
+    let version = match &error {
+        AdminError::Stale { tag, .. } => tag.clone(),
+        _ => posted.fields.text("version"),
+    };
     let page = TargetFormPage {
         frame: Frame::new(&web, &posted.by, "targets"),
+        version,
+        meanwhile: meanwhile(&web, &error, "delivery_targets", &name).await,
         name,
         definition,
         enabled: enabled == Enabled::Yes,
         reason: posted.fields.text("reason"),
-        trouble,
+        trouble: Trouble::from(error),
     };
+    let status = page.trouble.status;
     shown_again(&page, status)
 }
 
@@ -74,7 +92,8 @@ pub(super) async fn confirm(State(web): State<Web>, by: SignedIn, fields: Fields
 /// `POST /targets/remove`.
 pub(super) async fn remove(State(web): State<Web>, posted: Posted) -> Answer<Response> {
     let name = posted.fields.text("name");
-    let Err(error) = web.admin.remove_target(&name, &posted.by.actor, posted.fields.get("reason")).await else {
+    let reason = posted.fields.get("reason");
+    let Err(error) = web.admin.remove_target(&name, None, &posted.by.actor, reason).await else {
         return Ok(done("/targets", "target-removed"));
     };
     let trouble = Trouble::from(error);

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::super::super::Web;
 use super::super::super::auth::Caller;
@@ -13,24 +14,49 @@ use super::super::inventory::{DevHostRow, TeamRow};
 use super::{Done, told};
 use crate::admin::AdminError;
 
-/// The development hosts.
-#[derive(Debug, Serialize)]
+/// The development hosts, as version 1 lists them.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OldDevHosts)]
 pub(super) struct Hosts {
     hosts: Vec<DevHostRow>,
 }
 
-/// The hosts with a team.
-#[derive(Debug, Serialize)]
+/// A development host to be added.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read member by member")]
+pub(super) struct OldDevHost {
+    hostname: String,
+}
+
+/// A host's team to be added, or only the team of one that is there.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read member by member")]
+pub(super) struct OldTeam {
+    /// Needed for a new one.
+    hostname: Option<String>,
+    team_assignment: String,
+}
+
+/// The hosts with a team, as version 1 lists them.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OldTeams)]
 pub(super) struct Teams {
     teams: Vec<TeamRow>,
 }
 
-/// `GET /dev-hosts`.
+/// Development hosts
+#[utoipa::path(get, path = "/dev-hosts", responses((status = 200, body = Hosts)))]
 pub(super) async fn dev_hosts(State(web): State<Web>) -> Answer<Json<Hosts>> {
     Ok(Json(Hosts { hosts: web.admin.dev_hosts().await?.iter().map(DevHostRow::from).collect() }))
 }
 
-/// `POST /dev-hosts`.
+/// Adds a development host
+#[utoipa::path(
+    post,
+    path = "/dev-hosts",
+    request_body = OldDevHost,
+    responses((status = 201, body = Done), (status = 409, description = "It is one already"))
+)]
 pub(super) async fn add_dev_host(
     State(web): State<Web>,
     caller: Caller,
@@ -42,7 +68,13 @@ pub(super) async fn add_dev_host(
     Ok((StatusCode::CREATED, Json(Done { message: "Dev host added successfully" })))
 }
 
-/// `DELETE /dev-hosts/{hostname}`.
+/// Removes a development host
+#[utoipa::path(
+    delete,
+    path = "/dev-hosts/{hostname}",
+    params(("hostname" = String, Path, description = "The host")),
+    responses((status = 200, body = Done))
+)]
 pub(super) async fn remove_dev_host(
     State(web): State<Web>,
     caller: Caller,
@@ -53,12 +85,19 @@ pub(super) async fn remove_dev_host(
     Ok(Json(Done { message: "Dev host deleted successfully" }))
 }
 
-/// `GET /teams`.
+/// Teams of hosts
+#[utoipa::path(get, path = "/teams", responses((status = 200, body = Teams)))]
 pub(super) async fn teams(State(web): State<Web>) -> Answer<Json<Teams>> {
     Ok(Json(Teams { teams: web.admin.device_teams().await?.iter().map(TeamRow::from).collect() }))
 }
 
-/// `POST /teams`.
+/// Gives a host a team
+#[utoipa::path(
+    post,
+    path = "/teams",
+    request_body = OldTeam,
+    responses((status = 201, body = Done), (status = 409, description = "It has one already"))
+)]
 pub(super) async fn add_team(
     State(web): State<Web>,
     caller: Caller,
@@ -71,7 +110,14 @@ pub(super) async fn add_team(
     Ok((StatusCode::CREATED, Json(Done { message: "Team mapping added successfully" })))
 }
 
-/// `PUT /teams/{hostname}`.
+/// Gives a host another team
+#[utoipa::path(
+    put,
+    path = "/teams/{hostname}",
+    params(("hostname" = String, Path, description = "The host")),
+    request_body = OldTeam,
+    responses((status = 200, body = Done))
+)]
 pub(super) async fn change_team(
     State(web): State<Web>,
     caller: Caller,
@@ -79,19 +125,25 @@ pub(super) async fn change_team(
     body: JsonBody,
 ) -> Answer<Json<Done>> {
     let given = required(&body, &["team_assignment"], "team_assignment is required")?;
-    let saved = web.admin.update_device_team(&hostname, &given[0], &caller.0, body.reason.as_deref()).await;
+    let saved = web.admin.update_device_team(&hostname, &given[0], None, &caller.0, body.reason.as_deref()).await;
     saved.map_err(no_team)?;
     Ok(Json(Done { message: "Team mapping updated successfully" }))
 }
 
-/// `DELETE /teams/{hostname}`.
+/// Forgets a host's team
+#[utoipa::path(
+    delete,
+    path = "/teams/{hostname}",
+    params(("hostname" = String, Path, description = "The host")),
+    responses((status = 200, body = Done))
+)]
 pub(super) async fn remove_team(
     State(web): State<Web>,
     caller: Caller,
     Segment(hostname): Segment,
     Reason(reason): Reason,
 ) -> Answer<Json<Done>> {
-    web.admin.remove_device_team(&hostname, &caller.0, reason.as_deref()).await.map_err(no_team)?;
+    web.admin.remove_device_team(&hostname, None, &caller.0, reason.as_deref()).await.map_err(no_team)?;
     Ok(Json(Done { message: "Team mapping deleted successfully" }))
 }
 

@@ -5,11 +5,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::super::super::Web;
 use super::super::super::auth::Caller;
 use super::super::super::fault::{Answer, Fault};
 use super::super::super::input::{JsonBody, Reason, Segment};
+use super::super::rules::RuleRow;
 use super::{Done, told};
 use crate::admin::{AdminError, RuleInput, rule_json};
 use crate::model::{Rule, RuleId};
@@ -30,8 +32,33 @@ const MEMBERS: [&str; 9] = [
 /// Those that a new rule must have.
 const REQUIRED: [&str; 3] = ["prod_handling", "dev_handling", "team_assignment"];
 
-/// What a new rule is answered with.
-#[derive(Debug, Serialize)]
+/// A rule as version 1 takes it; of a change only the members that are to change.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read member by member")]
+pub(super) struct OldRule {
+    /// Text or regular expression.
+    match_string: Option<String>,
+    /// Prefix of the trap's OID.
+    trap_oid: Option<String>,
+    /// 0 to 7.
+    syslog_severity: Option<u8>,
+    /// `contains` (unless said), `regex` or `oid_prefix`.
+    match_type: Option<String>,
+    /// Lower wins; 100 unless said.
+    priority: Option<i32>,
+    /// Needed for a new rule.
+    prod_handling: Option<String>,
+    /// Needed for a new rule.
+    dev_handling: Option<String>,
+    /// Needed for a new rule.
+    team_assignment: Option<String>,
+    /// True unless said.
+    is_active: Option<bool>,
+}
+
+/// What a new rule is answered with in version 1.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OldRuleCreated)]
 pub(super) struct Created {
     /// Its number.
     id: i64,
@@ -39,17 +66,25 @@ pub(super) struct Created {
     message: &'static str,
 }
 
-/// `GET /rules`.
-pub(super) async fn list(State(web): State<Web>) -> Answer<Json<Vec<Value>>> {
-    Ok(Json(web.admin.rules().await?.rules.iter().map(rule_json).collect()))
+/// Rules, as a bare array
+#[utoipa::path(get, path = "/rules", responses((status = 200, body = Vec<RuleRow>)))]
+pub(super) async fn list(State(web): State<Web>) -> Answer<Json<Vec<RuleRow>>> {
+    Ok(Json(web.admin.rules().await?.rules.iter().map(RuleRow::from).collect()))
 }
 
-/// `GET /rules/{id}`.
-pub(super) async fn show(State(web): State<Web>, Segment(id): Segment) -> Answer<Json<Value>> {
-    Ok(Json(rule_json(&web.admin.rule(rule_id(&id)?).await.map_err(no_rule)?)))
+/// One rule
+#[utoipa::path(
+    get,
+    path = "/rules/{id}",
+    params(("id" = String, Path, description = "The rule's number")),
+    responses((status = 200, body = RuleRow))
+)]
+pub(super) async fn show(State(web): State<Web>, Segment(id): Segment) -> Answer<Json<RuleRow>> {
+    Ok(Json(RuleRow::from(&web.admin.rule(rule_id(&id)?).await.map_err(no_rule)?)))
 }
 
-/// `POST /rules`.
+/// Makes a rule
+#[utoipa::path(post, path = "/rules", request_body = OldRule, responses((status = 201, body = Created)))]
 pub(super) async fn create(
     State(web): State<Web>,
     caller: Caller,
@@ -68,7 +103,16 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(Created { id: rule.id.0, message: "Rule created successfully" })))
 }
 
-/// `PUT /rules/{id}`: what is left out stays as it is.
+/// Changes members of a rule
+///
+/// What is left out stays as it is.
+#[utoipa::path(
+    put,
+    path = "/rules/{id}",
+    params(("id" = String, Path, description = "The rule's number")),
+    request_body = OldRule,
+    responses((status = 200, body = Done))
+)]
 pub(super) async fn change(
     State(web): State<Web>,
     caller: Caller,
@@ -91,18 +135,24 @@ pub(super) async fn change(
     }
     members.extend(given(&body)?);
     let rule = Rule { id, draft: RuleInput::from_json(&members)?.check()? };
-    web.admin.update_rule(rule, &caller.0, body.reason.as_deref()).await.map_err(no_rule)?;
+    web.admin.update_rule(rule, None, &caller.0, body.reason.as_deref()).await.map_err(no_rule)?;
     Ok(Json(Done { message: "Rule updated successfully" }))
 }
 
-/// `DELETE /rules/{id}`.
+/// Removes a rule
+#[utoipa::path(
+    delete,
+    path = "/rules/{id}",
+    params(("id" = String, Path, description = "The rule's number")),
+    responses((status = 200, body = Done))
+)]
 pub(super) async fn remove(
     State(web): State<Web>,
     caller: Caller,
     Segment(id): Segment,
     Reason(reason): Reason,
 ) -> Answer<Json<Done>> {
-    web.admin.delete_rule(rule_id(&id)?, &caller.0, reason.as_deref()).await.map_err(no_rule)?;
+    web.admin.delete_rule(rule_id(&id)?, None, &caller.0, reason.as_deref()).await.map_err(no_rule)?;
     Ok(Json(Done { message: "Rule deleted successfully" }))
 }
 

@@ -1,0 +1,174 @@
+//! What stands before the API: repeats, lost updates, limits, other origins, compression.
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::{Reply, Site, rule};
+
+/// A request with headers besides the key.
+async fn ask(site: &Site, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Reply {
+    let mut request = Request::builder().method(method).uri(path).header("x-api-key", "current-key");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = match body {
+        Some(body) => request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body.to_string())),
+        None => request.body(Body::empty()),
+    };
+    site.send(request.expect("a request")).await
+}
+
+#[tokio::test]
+async fn a_repeated_post_is_done_once_and_answered_the_same() {
+    let site = Site::new().await;
+    let post = async |path: &str, key: &str, body: Value| {
+        ask(&site, Method::POST, path, &[("idempotency-key", key)], Some(body)).await
+    };
+    let first = post("/api/v2/rules", "k-1", rule()).await;
+    let again = post("/api/v2/rules", "k-1", rule()).await;
+    assert_eq!((first.status, again.status), (StatusCode::CREATED, StatusCode::CREATED));
+    assert_eq!((first.header("idempotency-replayed"), again.header("idempotency-replayed")), ("", "true"));
+    assert_eq!((again.json(), again.header("location")), (first.json(), "/api/v2/rules/1"));
+    assert_ne!(first.header("x-correlation-id"), again.header("x-correlation-id"), "each request has its own id");
+    let other = post("/api/v1/rules", "k-1", rule()).await;
+    assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", other.text);
+    assert_eq!(post("/api/v2/rules", "k-2", json!({"match_string": "x"})).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(post("/api/v2/rules", "k-2", rule()).await.status, StatusCode::CREATED, "what failed frees its key");
+    assert_eq!(post("/api/v2/rules", "two words", rule()).await.status, StatusCode::BAD_REQUEST);
+    let key = json!({"name": "script", "scopes": ["read"]});
+    assert_eq!(post("/api/v2/keys", "k-3", key.clone()).await.status, StatusCode::CREATED);
+    let repeated = post("/api/v2/keys", "k-3", key).await;
+    assert_eq!(repeated.status, StatusCode::CONFLICT);
+    assert!(repeated.text.contains("done already"), "{}", repeated.text);
+    assert_eq!(site.test.admin.rules().await.expect("rules").rules.len(), 2);
+}
+
+#[tokio::test]
+async fn two_who_change_the_same_thing_do_not_overwrite_each_other() {
+    let site = Site::new().await;
+    let made = site.api(Method::POST, "/api/v2/rules", Some(rule())).await;
+    let seen = made.header("etag").to_owned();
+    assert_eq!(site.api(Method::GET, "/api/v2/rules/1", None).await.header("etag"), seen);
+    let priority = |number: i32| Some(json!({ "priority": number }));
+    let change = async |tag: &str, number| {
+        ask(&site, Method::PATCH, "/api/v2/rules/1", &[("if-match", tag)], priority(number)).await
+    };
+    let first = change(&seen, 5).await;
+    assert_eq!(first.status, StatusCode::OK, "{}", first.text);
+    let late = change(&seen, 7).await;
+    assert_eq!(late.status, StatusCode::PRECONDITION_FAILED, "{}", late.text);
+    assert_eq!(late.header("etag"), first.header("etag"), "the answer says what is there now");
+    let delete = ask(&site, Method::DELETE, "/api/v2/rules/1", &[("if-match", &seen)], None).await;
+    assert_eq!(delete.status, StatusCode::PRECONDITION_FAILED);
+    assert_eq!(change("W/\"x\"", 7).await.status, StatusCode::PRECONDITION_FAILED);
+    assert_eq!(change("x", 7).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(change("*", 9).await.status, StatusCode::OK);
+    assert_eq!(change(late.header("etag"), 7).await.status, StatusCode::PRECONDITION_FAILED);
+    let team = json!({"hostname": "sw1", "team_assignment": "CORE"});
+    let made = site.api(Method::POST, "/api/v2/teams", Some(team)).await;
+    let seen = made.header("etag").to_owned();
+    let put = async |team: &str| {
+        let body = Some(json!({ "team_assignment": team }));
+        ask(&site, Method::PUT, "/api/v2/teams/sw1", &[("if-match", &seen)], body).await.status
+    };
+    assert_eq!((put("EDGE").await, put("OTHER").await), (StatusCode::OK, StatusCode::PRECONDITION_FAILED));
+    assert_eq!(site.api(Method::DELETE, "/api/v2/rules/9", None).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_form_that_was_overtaken_shows_what_the_other_did_and_can_be_sent_again() {
+    let site = Site::new().await;
+    site.api(Method::POST, "/api/v2/rules", Some(rule())).await;
+    let (cookie, csrf) = site.login().await;
+    let version = |page: &str| {
+        let (_, rest) = page.split_once("name=\"version\" value=\"").expect("a version");
+        rest.split('"').next().expect("a value").to_owned()
+    };
+    let seen = version(&site.get("/rules/1", &cookie).await.text);
+    site.api(Method::PATCH, "/api/v2/rules/1", Some(json!({"priority": 7, "reason": "CHG-7"}))).await;
+    let save = async |version: &str| {
+        let fields = [
+            ("csrf", csrf.as_str()),
+            ("version", version),
+            ("match_string", "mine"),
+            ("prod_handling", "Page_only"),
+            ("team_assignment", "NETO"),
+            ("is_active", "1"),
+        ];
+        site.post("/rules/1", &cookie, &fields).await
+    };
+    let overtaken = save(&seen).await;
+    assert_eq!(overtaken.status, StatusCode::PRECONDITION_FAILED);
+    for part in ["Somebody else changed this", "CHG-7", "value=\"mine\""] {
+        assert!(overtaken.text.contains(part), "{part}: {}", overtaken.text);
+    }
+    assert_eq!(site.api(Method::GET, "/api/v2/rules/1", None).await.json()["priority"], 7, "nothing was saved");
+    assert_eq!(save(&version(&overtaken.text)).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(site.api(Method::GET, "/api/v2/rules/1", None).await.json()["match_string"], "mine");
+}
+
+#[tokio::test]
+async fn a_list_that_is_the_same_is_not_sent_again() {
+    let site = Site::new().await;
+    for path in ["/api/v2/rules", "/api/v2/teams", "/api/v2/dev-hosts?api_version=2"] {
+        let first = site.api(Method::GET, path, None).await;
+        let tag = first.header("etag").to_owned();
+        let again = async || ask(&site, Method::GET, path, &[("if-none-match", &tag)], None).await;
+        assert_eq!((again().await.status, again().await.text.as_str()), (StatusCode::NOT_MODIFIED, ""), "{path}");
+        site.api(Method::POST, "/api/v2/rules", Some(rule())).await;
+        assert_eq!(again().await.status, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_come_back() {
+    let site = Site::new().await;
+    let path = "/api/v2/config/api_rate_limit_per_minute";
+    let free = site.api(Method::GET, "/api/v2/version", None).await;
+    assert_eq!(free.header("ratelimit-limit"), "60000");
+    let set = site.api(Method::PUT, path, Some(json!({"value": 3}))).await;
+    assert_eq!(set.status, StatusCode::OK, "{}", set.text);
+    let mut last = free;
+    for _ in 0..6 {
+        last = site.api(Method::GET, "/api/v2/version", None).await;
+    }
+    assert_eq!(last.status, StatusCode::TOO_MANY_REQUESTS, "{}", last.text);
+    assert_eq!((last.header("ratelimit-limit"), last.header("ratelimit-remaining")), ("3", "0"));
+    let wait: u64 = last.header("retry-after").parse().expect("seconds");
+    assert!((1..=60).contains(&wait), "{wait}");
+    let other = Request::get("/api/v2/version").header("x-api-key", "next-key").body(Body::empty());
+    let other = site.send(other.expect("a request")).await;
+    assert_eq!(other.status, StatusCode::TOO_MANY_REQUESTS, "both values are one key");
+}
+
+#[tokio::test]
+async fn only_named_origins_may_read_the_api() {
+    let site = Site::new().await;
+    let preflight = [("origin", "https://noc.example"), ("access-control-request-method", "POST")];
+    let off = ask(&site, Method::OPTIONS, "/api/v2/rules", &preflight, None).await;
+    assert_eq!(off.header("access-control-allow-origin"), "");
+    let site = Site::with("[http]\ncors_origins = [\"https://noc.example\"]\n").await;
+    let allowed = ask(&site, Method::OPTIONS, "/api/v2/rules", &preflight, None).await;
+    assert_eq!(
+        (allowed.status, allowed.header("access-control-allow-origin")),
+        (StatusCode::NO_CONTENT, preflight[0].1)
+    );
+    assert!(allowed.header("access-control-allow-headers").contains("Idempotency-Key"));
+    for (origin, expected) in [("https://noc.example", "https://noc.example"), ("https://evil.example", "")] {
+        let answer = ask(&site, Method::GET, "/api/v2/version", &[("origin", origin)], None).await;
+        assert_eq!(answer.header("access-control-allow-origin"), expected);
+        assert_eq!((answer.header("access-control-allow-credentials"), answer.header("vary").is_empty()), ("", false));
+    }
+}
+
+#[tokio::test]
+async fn answers_of_the_api_are_compressed_and_pages_are_not() {
+    let site = Site::new().await;
+    let (cookie, _) = site.login().await;
+    for (path, encoding) in [("/api/v2/config", "gzip"), ("/rules", "")] {
+        let request = Request::get(path).header(header::COOKIE, &cookie).header(header::ACCEPT_ENCODING, "gzip");
+        let reply = site.send(request.body(Body::empty()).expect("a request")).await;
+        assert_eq!((reply.status, reply.header("content-encoding")), (StatusCode::OK, encoding), "{path}");
+    }
+}
