@@ -179,7 +179,7 @@ mod tests {
             target: TargetName::new("moogsoft").expect("a name"),
             at: NOON,
             attempt: 1,
-            outcome: DeliveryOutcome::Refused,
+            outcome: DeliveryOutcome::DeadLettered,
             answer: "400 no class".into(),
         };
         house.stores.audit.note_deliveries(vec![note]).await.expect("noted");

@@ -278,10 +278,16 @@ fn sequence(now: &[Rule], order: &Order) -> Result<Vec<RuleId>, AdminError> {
 fn priorities(now: &[Rule], wanted: &[RuleId]) -> Vec<Rule> {
     let by_id: HashMap<RuleId, &Rule> = now.iter().map(|rule| (rule.id, rule)).collect();
     let rules: Vec<&Rule> = wanted.iter().filter_map(|id| by_id.get(id).copied()).collect();
-    let stays = longest_run(&rules);
-    let mut given: Vec<Option<i64>> =
-        rules.iter().zip(&stays).map(|(rule, stays)| stays.then_some(i64::from(rule.draft.priority))).collect();
-    let fits = fill(&rules, &mut given);
+    let (mut given, mut fits) = (Vec::new(), false);
+    for end in [RunEnd::Lowest, RunEnd::First] {
+        let stays = longest_run(&rules, end);
+        let kept = rules.iter().zip(&stays).map(|(rule, stays)| stays.then_some(i64::from(rule.draft.priority)));
+        given = kept.collect();
+        fits = fill(&rules, &mut given);
+        if fits {
+            break;
+        }
+    }
     let changed = rules.iter().zip(given).enumerate().filter_map(|(index, (rule, priority))| {
         let renumbered = STEP * (i64::try_from(index).unwrap_or(i64::MAX / STEP - 1) + 1);
         let priority = if fits { priority.unwrap_or(renumbered) } else { renumbered };
@@ -292,14 +298,25 @@ fn priorities(now: &[Rule], wanted: &[RuleId]) -> Vec<Rule> {
     changed.collect()
 }
 
+/// Which of several equally long runs is taken: one may leave room where another does not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RunEnd {
+    Lowest,
+    First,
+}
+
 /// Which rules keep their priority: as many as can, so that those ascend (the longest increasing subsequence).
-fn longest_run(rules: &[&Rule]) -> Vec<bool> {
+fn longest_run(rules: &[&Rule], end: RunEnd) -> Vec<bool> {
     let key = |index: usize| (rules[index].draft.priority, rules[index].id);
     let (mut ends, mut before): (Vec<usize>, Vec<Option<usize>>) = (Vec::new(), vec![None; rules.len()]);
     for index in 0..rules.len() {
         let at = ends.partition_point(|end| key(*end) < key(index));
         before[index] = at.checked_sub(1).map(|at| ends[at]);
-        if at == ends.len() { ends.push(index) } else { ends[at] = index }
+        if at == ends.len() {
+            ends.push(index);
+        } else if end == RunEnd::Lowest || at + 1 < ends.len() {
+            ends[at] = index;
+        }
     }
     let mut stays = vec![false; rules.len()];
     let mut last = ends.last().copied();

@@ -175,7 +175,6 @@ pub(super) fn render(response: Response, reader: Reader, correlation_id: &str, a
         return Response::from_parts(parts, body);
     }
     let fault = fault.unwrap_or_else(|| Fault::from_status(status));
-    let allow = parts.headers.get(header::ALLOW).cloned();
     let mut rendered = match reader {
         Reader::Program => fault.to_problem(correlation_id),
         Reader::Person => {
@@ -190,8 +189,11 @@ pub(super) fn render(response: Response, reader: Reader, correlation_id: &str, a
     if let Some(tag) = fault.tag.as_ref().and_then(|tag| HeaderValue::from_str(&format!("\"{tag}\"")).ok()) {
         rendered.headers_mut().insert(header::ETAG, tag);
     }
-    if let Some(allow) = allow {
-        rendered.headers_mut().insert(header::ALLOW, allow);
+    // What was said on the way here stays said: methods that are allowed, limits, who may read it.
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE && !rendered.headers().contains_key(name) {
+            rendered.headers_mut().insert(name.clone(), value.clone());
+        }
     }
     rendered
 }

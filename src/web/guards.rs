@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use tower_http::compression::CompressionLayer;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::fault::Fault;
+use super::fault::{Fault, wrong_method};
 use super::{Web, auth};
 
 /// What the guards remember.
@@ -42,6 +42,8 @@ pub(super) fn behind(routes: OpenApiRouter<Web>, web: &Web) -> OpenApiRouter<Web
 /// Puts the guards that need not know who asks before all versions of the API.
 pub(super) fn outer(routes: Router<Web>, web: &Web) -> Router<Web> {
     routes
+        // Before the layers, so that they see a method that an address does not know: OPTIONS is one.
+        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(web.clone(), in_time))
         // Pages are not compressed: they hold a token beside what was typed, and the length of a compressed answer would
         // tell about it (BREACH). Answers of the API hold neither token nor cookie.
