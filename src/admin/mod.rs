@@ -57,7 +57,7 @@ pub use rule_input::{RuleInput, rule_json};
 pub use rule_trial::{MAX_TRIAL_DAYS, MAX_TRIAL_SAMPLES, MAX_TRIAL_SECONDS, Trial, TrialDay, TrialOf, TrialSample};
 pub use rules::{Explained, RuleList, TestMessage, TestOutcome, suggest_match};
 pub use secrets::{
-    SecretAct, SecretChanged, SecretLine, SecretLines, SlotLine, change_secret_offline, secret_json, secrets_offline,
+    SecretAct, SecretChanged, SecretLine, SecretLines, SecretView, SlotLine, change_secret_offline, secrets_offline,
 };
 pub use settings::{IgnoredSetting, SettingView, Settings, setting_text};
 pub use setup::issue_setup_token;

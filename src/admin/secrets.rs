@@ -7,8 +7,10 @@
 use std::path::Path;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
 use super::{Actor, Admin, AdminError};
 use crate::config::{
@@ -399,25 +401,96 @@ fn line(name: &str, held: &HeldSecret) -> SecretLine {
 }
 
 /// A secret as the API and the command line tell of it, without its values.
-pub fn secret_json(line: &SecretLine) -> Value {
-    let slot = |slot: &SlotLine| {
-        json!({
-            "set": slot.source.is_some(),
-            "source": slot.source.map(|source| source.name()),
-            "since": slot.since.map(|at| at.to_string()),
-            "last_used": slot.last_used.map(|at| at.to_string()),
-        })
-    };
-    json!({
-        "name": line.name,
-        "purpose": line.purpose,
-        "current": slot(&line.current),
-        "next": slot(&line.next),
-        "promote_at": line.promote_at.map(|at| at.to_string()),
-        "awaited": line.awaited,
-        "made_here": line.made_here,
-        "elsewhere": line.elsewhere,
-    })
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Secret)]
+pub struct SecretView {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub purpose: String,
+    /// The value in force.
+    pub current: SlotView,
+    /// The value that follows.
+    pub next: SlotView,
+    /// When NEXT becomes CURRENT by itself.
+    #[schema(format = DateTime)]
+    pub promote_at: Option<String>,
+    /// HashiCorp Vault may hold it and did not answer yet.
+    pub awaited: bool,
+    /// Whether the appliance makes its values.
+    pub made_here: bool,
+    /// Where to change it, if not here.
+    pub elsewhere: Option<String>,
+    /// The value that was made just now; it is in no later answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made: Option<MadeView>,
+}
+
+/// A value that was made here, to be shown once.
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(as = MadeSecret)]
+pub struct MadeView {
+    /// Which of the two it is.
+    pub slot: &'static str,
+    /// The value.
+    pub value: String,
+}
+
+impl std::fmt::Debug for MadeView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MadeView").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}
+
+/// One of a secret's two values.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = SecretSlot)]
+pub struct SlotView {
+    /// Whether there is one.
+    pub set: bool,
+    /// Where it comes from.
+    pub source: Option<&'static str>,
+    /// Since when, if that is known.
+    #[schema(format = DateTime)]
+    pub since: Option<String>,
+    /// When it was used last since the start.
+    #[schema(format = DateTime)]
+    pub last_used: Option<String>,
+}
+
+impl From<&SlotLine> for SlotView {
+    fn from(slot: &SlotLine) -> Self {
+        Self {
+            set: slot.source.is_some(),
+            source: slot.source.map(|source| source.name()),
+            since: slot.since.map(|at| at.to_string()),
+            last_used: slot.last_used.map(|at| at.to_string()),
+        }
+    }
+}
+
+impl From<&SecretLine> for SecretView {
+    fn from(line: &SecretLine) -> Self {
+        Self {
+            name: line.name.clone(),
+            purpose: line.purpose.clone(),
+            current: SlotView::from(&line.current),
+            next: SlotView::from(&line.next),
+            promote_at: line.promote_at.map(|at| at.to_string()),
+            awaited: line.awaited,
+            made_here: line.made_here,
+            elsewhere: line.elsewhere.clone(),
+            made: None,
+        }
+    }
+}
+
+impl From<&SecretChanged> for SecretView {
+    fn from(changed: &SecretChanged) -> Self {
+        let made = changed.made.as_ref();
+        let made = made.map(|made| MadeView { slot: Slot::Next.name(), value: made.reveal().to_owned() });
+        Self { made, ..Self::from(&changed.line) }
+    }
 }
 
 fn unknown(name: &str) -> AdminError {

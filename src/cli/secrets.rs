@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::api::{Api, ApiArgs, encode};
-use crate::admin::{SecretAct, SecretChanged, SecretLine, change_secret_offline, secret_json, secrets_offline};
+use crate::admin::{SecretAct, SecretChanged, SecretLine, SecretView, change_secret_offline, secrets_offline};
 use crate::clock::Clock;
 use crate::config::Sources;
 use crate::model::Timestamp;
@@ -233,7 +233,7 @@ fn quiet_terminal() -> Option<QuietTerminal> {
 
 /// A secret as the API tells of it, but for its uses: only a running appliance knows those.
 fn line_json(line: &SecretLine) -> Value {
-    let mut told = secret_json(line);
+    let mut told = json!(SecretView::from(line));
     for slot in [Slot::Current, Slot::Next] {
         if let Some(members) = told[slot.name()].as_object_mut() {
             drop(members.shift_remove("last_used"));

@@ -67,7 +67,7 @@ pub fn router(admin: Admin, stop: CancellationToken) -> Router {
         .fallback(fault::unknown_path)
         .method_not_allowed_fallback(fault::wrong_method)
         .with_state(web.clone())
-        .merge(openapi::router(openapi::Description::new(&described)));
+        .merge(openapi::router(openapi::Description::new(&described, &web.assets)));
     enveloped(routes, web)
 }
 

@@ -35,7 +35,8 @@ fn api_routes(site: &Site) -> Vec<Route> {
         guards: super::guards::Guards::new(),
     };
     let described = document(&api::router(web).into_openapi());
-    for (path, item) in described["paths"].as_object().expect("paths") {
+    let paths = described["paths"].as_object().expect("paths").iter();
+    for (path, item) in paths.filter(|(path, _)| path.starts_with("/api/v") && !path.ends_with("/ingest")) {
         for (method, operation) in item.as_object().expect("operations") {
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
             let route = Route { path: path.clone(), method };

@@ -3,18 +3,21 @@
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::super::Web;
 use super::super::auth::Caller;
 use super::super::fault::{Answer, Fault};
 use super::super::input::{Fields, JsonBody, Reason, parse_time};
+use super::super::openapi::parameters::{cursor, moment, number, text, words};
 use super::super::text::hex_dump;
-use crate::admin::{
-    Acted, DeadGroup, DeadItem, DeadPage, DeadQueue, DeadRecord, LetterEdit, LetterFilter, RemedyStatus, RunReport,
-    Selection,
-};
-use crate::model::{DeathClass, Timestamp, alert_json, event_json};
+use super::letter_view::{Acted, Letter, LetterGroups, LetterQueue, Remediation, RemediationRun};
+use crate::admin::{DeadQueue, DeadRecord, LetterEdit, LetterFilter, Selection};
+use crate::model::{DeathClass, Timestamp, alert_json};
 
 /// Parameters that say which letters.
 const FILTERS: [&str; 6] = ["origin", "class", "hostname", "q", "from", "to"];
@@ -26,6 +29,161 @@ const SHOWN_BYTES: usize = 4_096;
 const DEFAULT_ACTED: usize = 1_000;
 /// Letters acted on in one call, at most.
 const MAX_ACTED: usize = 10_000;
+
+/// The routes of this section.
+pub(super) fn routes() -> OpenApiRouter<Web> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(groups))
+        .routes(routes!(replay))
+        .routes(routes!(discard))
+        .routes(routes!(show, change, discard_one))
+        .routes(routes!(replay_one))
+        .routes(routes!(remediation))
+        .routes(routes!(run))
+}
+
+/// Dead letters by queue.
+#[derive(Serialize, ToSchema)]
+struct LetterList {
+    queues: Vec<LetterQueue>,
+}
+
+/// How many letters died for which reason, by queue.
+#[derive(Serialize, ToSchema)]
+struct GroupList {
+    queues: Vec<LetterGroups>,
+}
+
+/// What is to be changed of a letter's event or alert; what is not named stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LetterChange {
+    hostname: Option<String>,
+    message: Option<String>,
+    /// 0 to 7; null takes it away.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u8>, maximum = 7)]
+    severity: Option<Option<u8>>,
+    app_name: Option<String>,
+    /// Of an alert.
+    team: Option<String>,
+    /// Of an alert.
+    handling: Option<String>,
+}
+
+/// Tells a null that was sent from a member that was not.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u8>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// That a letter was changed.
+#[derive(Serialize, ToSchema)]
+struct LetterChanged {
+    status: &'static str,
+    queue: &'static str,
+}
+
+/// Where a letter is to go.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ReplayOne {
+    /// The target, for an alert that is to go to another one.
+    target: Option<String>,
+}
+
+/// Which queue.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+enum QueueName {
+    #[serde(rename = "dlq.alerter")]
+    Alerter,
+    #[serde(rename = "dlq.forwarder")]
+    Forwarder,
+    #[serde(rename = "dead")]
+    Dead,
+}
+
+/// Which letters: those in `seqs`, or those that fit the other members, `limit` at most.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LetterSelection {
+    queue: QueueName,
+    /// Places in the queue; not together with the filters.
+    #[schema(min_items = 1)]
+    seqs: Option<Vec<u64>>,
+    /// How many at most; 1,000 unless said.
+    #[schema(minimum = 1, maximum = 10000)]
+    limit: Option<usize>,
+    origin: Option<String>,
+    /// Why they died, such as `refused`.
+    class: Option<String>,
+    hostname: Option<String>,
+    /// Text in reason, answer or event.
+    q: Option<String>,
+    #[schema(format = DateTime)]
+    from: Option<String>,
+    #[schema(format = DateTime)]
+    to: Option<String>,
+}
+
+/// Which letters are to be replayed, and where to.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ReplaySelection {
+    queue: QueueName,
+    /// Places in the queue; not together with the filters.
+    #[schema(min_items = 1)]
+    seqs: Option<Vec<u64>>,
+    /// How many at most; 1,000 unless said.
+    #[schema(minimum = 1, maximum = 10000)]
+    limit: Option<usize>,
+    origin: Option<String>,
+    /// Why they died, such as `refused`.
+    class: Option<String>,
+    hostname: Option<String>,
+    /// Text in reason, answer or event.
+    q: Option<String>,
+    #[schema(format = DateTime)]
+    from: Option<String>,
+    #[schema(format = DateTime)]
+    to: Option<String>,
+    /// The target, for alerts that are to go to another one.
+    target: Option<String>,
+}
+
+/// The filters that lists of letters take, after the queue.
+fn filter_parameters() -> Vec<Parameter> {
+    vec![
+        words("queue", &DeadQueue::ALL.map(DeadQueue::name), "Of this queue only"),
+        text("origin", "That came from this stage or target"),
+        words("class", &DeathClass::ALL.map(DeathClass::name), "That died for this kind of reason"),
+        text("hostname", "Whose event is of this host"),
+        text("q", "With this text in reason, answer or event"),
+        moment("from", "That died not before"),
+        moment("to", "That died before"),
+    ]
+}
+
+/// The parameters of the list.
+enum LetterFilters {}
+
+impl IntoParams for LetterFilters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut all = filter_parameters();
+        all.push(number("limit", 1, 200, "How many of each queue; 50 unless said"));
+        all.push(cursor("Where an earlier answer ended: the queue's `next_cursor`"));
+        all
+    }
+}
+
+/// The parameters of the groups.
+enum GroupFilters {}
+
+impl IntoParams for GroupFilters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        filter_parameters()
+    }
+}
 
 /// Queue and place of one letter, from the address.
 pub(super) struct Place(DeadQueue, u64);
@@ -64,8 +222,11 @@ pub(in crate::web) fn queue(fields: &Fields) -> Answer<Option<DeadQueue>> {
     fields.parsed("queue", QUEUES, |text| text.parse().ok())
 }
 
-/// `GET /dead-letters`: every queue, or the one in `queue`, oldest first; `next_cursor` goes on in that queue.
-pub(super) async fn list(State(web): State<Web>, fields: Fields) -> Answer<Json<Value>> {
+/// Dead letters
+///
+/// Every queue, or the one in `queue`, oldest first; `next_cursor` goes on in that queue.
+#[utoipa::path(get, path = "/dead-letters", params(LetterFilters), responses((status = 200, body = LetterList)))]
+async fn list(State(web): State<Web>, fields: Fields) -> Answer<Json<LetterList>> {
     fields.only(&[&["queue", "limit", "cursor"][..], &FILTERS].concat())?;
     let (asked, filter) = (queue(&fields)?, filter(&fields)?);
     let limit = fields.number("limit", 50, 1, 200)?;
@@ -73,244 +234,211 @@ pub(super) async fn list(State(web): State<Web>, fields: Fields) -> Answer<Json<
     let mut queues = Vec::new();
     for queue in DeadQueue::ALL.into_iter().filter(|queue| asked.is_none_or(|asked| asked == *queue)) {
         let page = web.admin.dead_letters(queue, &filter, from, limit).await?;
-        queues.push(page_json(queue, &page));
+        queues.push(LetterQueue::new(queue, &page));
     }
-    Ok(Json(json!({"queues": queues})))
+    Ok(Json(LetterList { queues }))
 }
 
-/// `GET /dead-letters/groups`: how many died for which reason.
-pub(super) async fn groups(State(web): State<Web>, fields: Fields) -> Answer<Json<Value>> {
+/// How many letters died for which reason
+#[utoipa::path(get, path = "/dead-letters/groups", params(GroupFilters), responses((status = 200, body = GroupList)))]
+async fn groups(State(web): State<Web>, fields: Fields) -> Answer<Json<GroupList>> {
     fields.only(&[&["queue"][..], &FILTERS].concat())?;
     let (asked, filter) = (queue(&fields)?, filter(&fields)?);
     let mut queues = Vec::new();
     for queue in DeadQueue::ALL.into_iter().filter(|queue| asked.is_none_or(|asked| asked == *queue)) {
         let found = web.admin.dead_groups(queue, &filter).await?;
-        let groups: Vec<Value> = found.groups.iter().map(group_json).collect();
-        queues.push(json!({"queue": queue.name(), "groups": groups, "complete": found.complete}));
+        queues.push(LetterGroups::new(queue, &found));
     }
-    Ok(Json(json!({"queues": queues})))
+    Ok(Json(GroupList { queues }))
 }
 
-/// `GET /dead-letters/{queue}/{seq}`.
-pub(super) async fn show(State(web): State<Web>, Place(queue, seq): Place) -> Answer<Json<Value>> {
+/// One dead letter
+#[utoipa::path(
+    get,
+    path = "/dead-letters/{queue}/{seq}",
+    params(
+        ("queue" = QueueName, Path, description = "The queue it is in"),
+        ("seq" = u64, Path, description = "Its place there"),
+    ),
+    responses((status = 200, body = Letter))
+)]
+async fn show(State(web): State<Web>, Place(queue, seq): Place) -> Answer<Json<Letter>> {
     let item = web.admin.dead_letter(queue, seq).await?;
-    let mut body = item_json(&item);
-    if let (Value::Object(members), DeadRecord::Alert(alert)) = (&mut body, &item.record) {
-        members.insert("alert".into(), alert_json(alert));
-    }
-    if let (Value::Object(members), DeadRecord::Bytes(bytes)) = (&mut body, &item.record) {
-        members.insert("bytes".into(), bytes.len().into());
-        members.insert("hex".into(), hex_dump(bytes, SHOWN_BYTES).into());
-    }
-    Ok(Json(body))
-}
-
-/// `PATCH /dead-letters/{queue}/{seq}`: changes what the letter holds; it moves to the end of its queue.
-pub(super) async fn change(
-    State(web): State<Web>,
-    caller: Caller,
-    Place(queue, seq): Place,
-    body: JsonBody,
-) -> Answer<Json<Value>> {
-    body.only(&["hostname", "message", "severity", "app_name", "team", "handling"])?;
-    let text = |name: &str| body.members()?.get(name).map(|_| body.text(name).map(str::to_owned)).transpose();
-    let severity = match body.members()?.get("severity") {
-        None => None,
-        Some(Value::Null) => Some(None),
-        Some(number) => {
-            let number = number.as_u64().and_then(|number| u8::try_from(number).ok());
-            Some(Some(number.ok_or_else(|| Fault::field("severity", "use 0 to 7, or null for none"))?))
+    let mut letter = Letter::from(&item);
+    match &item.record {
+        DeadRecord::Alert(alert) => letter.alert = Some(alert_json(alert)),
+        DeadRecord::Bytes(bytes) => {
+            letter.bytes = Some(bytes.len());
+            letter.hex = Some(hex_dump(bytes, SHOWN_BYTES));
         }
-    };
-    let edit = LetterEdit {
-        hostname: text("hostname")?,
-        message: text("message")?,
-        severity,
-        app_name: text("app_name")?,
-        team: text("team")?,
-        handling: text("handling")?,
-    };
-    web.admin.edit_dead(queue, seq, &edit, &caller.0, body.reason.as_deref()).await?;
-    Ok(Json(json!({"status": "changed", "queue": queue.name()})))
+        DeadRecord::Event(_) => {}
+    }
+    Ok(Json(letter))
 }
 
-/// `POST /dead-letters/{queue}/{seq}/replay`, with `target` if it is to go to another.
-pub(super) async fn replay_one(
+/// Changes what a dead letter holds
+///
+/// It moves to the end of its queue.
+#[utoipa::path(
+    patch,
+    path = "/dead-letters/{queue}/{seq}",
+    params(
+        ("queue" = QueueName, Path, description = "The queue it is in"),
+        ("seq" = u64, Path, description = "Its place there"),
+    ),
+    request_body = LetterChange,
+    responses((status = 200, body = LetterChanged), (status = 409, description = "What it holds cannot be changed so"))
+)]
+async fn change(
     State(web): State<Web>,
     caller: Caller,
     Place(queue, seq): Place,
     body: JsonBody,
-) -> Answer<Json<Value>> {
-    body.only(&["target"])?;
-    let target = body.members()?.get("target").map(|_| body.text("target")).transpose()?;
-    let one = Selection::Places(vec![seq]);
-    let acted = web.admin.replay_dead(queue, &one, target, &caller.0, body.reason.as_deref()).await?;
-    Ok(Json(acted_json("replayed", &acted)))
+) -> Answer<Json<LetterChanged>> {
+    let LetterChange { hostname, message, severity, app_name, team, handling } = body.read()?;
+    let edit = LetterEdit { hostname, message, severity, app_name, team, handling };
+    web.admin.edit_dead(queue, seq, &edit, &caller.0, body.reason.as_deref()).await?;
+    Ok(Json(LetterChanged { status: "changed", queue: queue.name() }))
 }
 
-/// `DELETE /dead-letters/{queue}/{seq}`; the reason stands in `X-Change-Reason`.
-pub(super) async fn discard_one(
+/// Replays a dead letter
+///
+/// It goes back into the work it came from; an alert to `target` if that is given.
+#[utoipa::path(
+    post,
+    path = "/dead-letters/{queue}/{seq}/replay",
+    params(
+        ("queue" = QueueName, Path, description = "The queue it is in"),
+        ("seq" = u64, Path, description = "Its place there"),
+    ),
+    request_body = ReplayOne,
+    responses((status = 200, body = Acted), (status = 409, description = "It cannot be replayed so"))
+)]
+async fn replay_one(
+    State(web): State<Web>,
+    caller: Caller,
+    Place(queue, seq): Place,
+    body: JsonBody,
+) -> Answer<Json<Acted>> {
+    let ReplayOne { target } = body.read()?;
+    let one = Selection::Places(vec![seq]);
+    let acted = web.admin.replay_dead(queue, &one, target.as_deref(), &caller.0, body.reason.as_deref()).await?;
+    Ok(Json(Acted::replayed(&acted)))
+}
+
+/// Discards a dead letter
+///
+/// A reason is needed, in `X-Change-Reason`.
+#[utoipa::path(
+    delete,
+    path = "/dead-letters/{queue}/{seq}",
+    params(
+        ("queue" = QueueName, Path, description = "The queue it is in"),
+        ("seq" = u64, Path, description = "Its place there"),
+    ),
+    responses((status = 200, body = Acted))
+)]
+async fn discard_one(
     State(web): State<Web>,
     caller: Caller,
     Place(queue, seq): Place,
     Reason(reason): Reason,
-) -> Answer<Json<Value>> {
+) -> Answer<Json<Acted>> {
     let one = Selection::Places(vec![seq]);
     let acted = web.admin.discard_dead(queue, &one, &caller.0, reason.as_deref()).await?;
-    Ok(Json(acted_json("discarded", &acted)))
+    Ok(Json(Acted::discarded(&acted)))
 }
 
-/// `POST /dead-letters/replay`: the letters in `seqs`, or those that fit the filters, `limit` at most.
-pub(super) async fn replay(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Json<Value>> {
-    body.only(&[&["queue", "seqs", "limit", "target"][..], &FILTERS].concat())?;
-    let (queue, selection) = selection(&body)?;
-    let target = body.members()?.get("target").map(|_| body.text("target")).transpose()?;
-    let acted = web.admin.replay_dead(queue, &selection, target, &caller.0, body.reason.as_deref()).await?;
-    Ok(Json(acted_json("replayed", &acted)))
+/// Replays dead letters
+///
+/// Those in `seqs`, or those that fit the filters, `limit` at most.
+#[utoipa::path(
+    post,
+    path = "/dead-letters/replay",
+    request_body = ReplaySelection,
+    responses((status = 200, body = Acted), (status = 409, description = "They cannot be replayed so"))
+)]
+async fn replay(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Json<Acted>> {
+    let ReplaySelection { queue, seqs, limit, origin, class, hostname, q, from, to, target } = body.read()?;
+    let wanted = LetterSelection { queue, seqs, limit, origin, class, hostname, q, from, to };
+    let (queue, selection) = wanted.checked()?;
+    let acted = web.admin.replay_dead(queue, &selection, target.as_deref(), &caller.0, body.reason.as_deref()).await?;
+    Ok(Json(Acted::replayed(&acted)))
 }
 
-/// `POST /dead-letters/discard`: as `replay`; a reason is needed.
-pub(super) async fn discard(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Json<Value>> {
-    body.only(&[&["queue", "seqs", "limit"][..], &FILTERS].concat())?;
-    let (queue, selection) = selection(&body)?;
+/// Discards dead letters
+///
+/// Those in `seqs`, or those that fit the filters, `limit` at most. A reason is needed.
+#[utoipa::path(
+    post,
+    path = "/dead-letters/discard",
+    request_body = LetterSelection,
+    responses((status = 200, body = Acted))
+)]
+async fn discard(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Json<Acted>> {
+    let (queue, selection) = body.read::<LetterSelection>()?.checked()?;
     let acted = web.admin.discard_dead(queue, &selection, &caller.0, body.reason.as_deref()).await?;
-    Ok(Json(acted_json("discarded", &acted)))
+    Ok(Json(Acted::discarded(&acted)))
 }
 
-/// `GET /remediation`.
-pub(super) async fn remediation(State(web): State<Web>) -> Json<Value> {
-    Json(status_json(&web.admin.remediation()))
+/// How remediation is
+///
+/// Its settings, its last run, and the health of the targets.
+#[utoipa::path(get, path = "/remediation", responses((status = 200, body = Remediation)))]
+async fn remediation(State(web): State<Web>) -> Json<Remediation> {
+    Json(Remediation::from(&web.admin.remediation()))
 }
 
-/// `POST /remediation/run`: one run now.
-pub(super) async fn run(State(web): State<Web>, caller: Caller, Reason(reason): Reason) -> Answer<Json<Value>> {
-    Ok(Json(run_json(&web.admin.remediate(&caller.0, reason.as_deref()).await?)))
+/// Runs remediation now
+#[utoipa::path(post, path = "/remediation/run", responses((status = 200, body = RemediationRun)))]
+async fn run(State(web): State<Web>, caller: Caller, Reason(reason): Reason) -> Answer<Json<RemediationRun>> {
+    Ok(Json(RemediationRun::from(&web.admin.remediate(&caller.0, reason.as_deref()).await?)))
 }
 
-/// Which letters a body names.
-fn selection(body: &JsonBody) -> Answer<(DeadQueue, Selection)> {
-    let members = body.members()?;
-    let queue = body.text("queue")?.parse().map_err(|_| Fault::field("queue", format!("use {QUEUES}")))?;
-    if let Some(seqs) = members.get("seqs") {
-        if let Some(name) = FILTERS.iter().find(|name| members.contains_key(**name)) {
-            return Err(Fault::field(name, "give either `seqs` or filters"));
+impl From<QueueName> for DeadQueue {
+    fn from(name: QueueName) -> Self {
+        match name {
+            QueueName::Alerter => Self::Alerter,
+            QueueName::Forwarder => Self::Forwarder,
+            QueueName::Dead => Self::Dead,
         }
-        let seqs = seqs.as_array().and_then(|seqs| seqs.iter().map(Value::as_u64).collect::<Option<Vec<u64>>>());
-        let seqs = seqs.filter(|seqs| !seqs.is_empty());
-        let seqs = seqs.ok_or_else(|| Fault::field("seqs", "it is not a list of places in the queue"))?;
-        return Ok((queue, Selection::Places(seqs)));
     }
-    let text = |name: &str| members.get(name).map(|_| body.text(name).map(str::to_owned)).transpose();
-    let class = text("class")?
-        .map(|name| DeathClass::parse(&name).ok_or_else(|| Fault::field("class", format!("it is not {}", classes()))));
-    let time = |name: &str| -> Answer<Option<Timestamp>> {
-        let parsed = |text: String| {
-            parse_time(&text).ok_or_else(|| Fault::field(name, "it is not a time such as 2026-03-01T12:00:00Z"))
-        };
-        text(name)?.map(parsed).transpose()
-    };
-    let filter = LetterFilter {
-        origin: text("origin")?,
-        class: class.transpose()?,
-        hostname: text("hostname")?,
-        text: text("q")?,
-        from: time("from")?,
-        to: time("to")?,
-    };
-    let limit = match members.get("limit") {
-        None => DEFAULT_ACTED,
-        Some(limit) => {
-            let limit = limit.as_u64().and_then(|limit| usize::try_from(limit).ok());
-            let limit = limit.filter(|limit| (1..=MAX_ACTED).contains(limit));
-            limit.ok_or_else(|| Fault::field("limit", format!("it is not a whole number from 1 to {MAX_ACTED}")))?
+}
+
+impl LetterSelection {
+    /// Queue and letters.
+    fn checked(self) -> Answer<(DeadQueue, Selection)> {
+        let queue = DeadQueue::from(self.queue);
+        if let Some(seqs) = self.seqs {
+            let filters = [&self.origin, &self.class, &self.hostname, &self.q, &self.from, &self.to];
+            if let Some((_, name)) = filters.into_iter().zip(FILTERS).find(|(filter, _)| filter.is_some()) {
+                return Err(Fault::field(name, "give either `seqs` or filters"));
+            }
+            if seqs.is_empty() {
+                return Err(Fault::field("seqs", "it is an empty list"));
+            }
+            return Ok((queue, Selection::Places(seqs)));
         }
-    };
-    Ok((queue, Selection::Matching(filter, limit)))
+        let class = |name: String| {
+            DeathClass::parse(&name).ok_or_else(|| Fault::field("class", format!("it is not {}", classes())))
+        };
+        let filter = LetterFilter {
+            origin: self.origin,
+            class: self.class.map(class).transpose()?,
+            hostname: self.hostname,
+            text: self.q,
+            from: time("from", self.from.as_deref())?,
+            to: time("to", self.to.as_deref())?,
+        };
+        let limit = self.limit.unwrap_or(DEFAULT_ACTED);
+        if !(1..=MAX_ACTED).contains(&limit) {
+            return Err(Fault::field("limit", format!("it is not a whole number from 1 to {MAX_ACTED}")));
+        }
+        Ok((queue, Selection::Matching(filter, limit)))
+    }
 }
 
-fn page_json(queue: DeadQueue, page: &DeadPage) -> Value {
-    json!({
-        "queue": queue.name(),
-        "total": page.total,
-        "items": page.items.iter().map(item_json).collect::<Vec<_>>(),
-        "next_cursor": page.next.map(|seq| seq.to_string()),
-    })
-}
-
-fn item_json(item: &DeadItem) -> Value {
-    let letter = item.letter.as_ref().ok();
-    json!({
-        "seq": item.seq,
-        "origin": letter.map(|letter| &letter.origin),
-        "class": letter.map_or(DeathClass::Undecodable, |letter| letter.class).name(),
-        "reason": item.letter.as_ref().map_or_else(Clone::clone, |letter| letter.reason.clone()),
-        "answer": letter.and_then(|letter| letter.answer.as_ref()),
-        "attempts": letter.map(|letter| letter.attempts),
-        "replays": letter.map(|letter| letter.replays),
-        "first_died_at": letter.map(|letter| letter.first_died_at.to_string()),
-        "died_at": letter.map(|letter| letter.died_at.to_string()),
-        "edited": letter.and_then(|letter| letter.edited.as_ref()).map(|edited| json!({
-            "by": edited.by,
-            "at": edited.at.to_string(),
-        })),
-        "holds": match &item.record {
-            DeadRecord::Event(_) => "event",
-            DeadRecord::Alert(_) => "alert",
-            DeadRecord::Bytes(_) => "bytes",
-        },
-        "event_id": letter.and_then(|letter| letter.event_id).map(|id| id.to_string()),
-        "event": item.record.event().map(event_json),
-    })
-}
-
-fn group_json(group: &DeadGroup) -> Value {
-    json!({
-        "origin": group.origin,
-        "class": group.class.name(),
-        "reason": group.reason,
-        "count": group.count,
-        "first_died_at": group.first.map(|time| time.to_string()),
-        "died_at": group.last.map(|time| time.to_string()),
-        "example_seq": group.example,
-    })
-}
-
-fn acted_json(done: &str, acted: &Acted) -> Value {
-    let kept = acted.kept.iter().map(|(seq, why)| json!({"seq": seq, "reason": why}));
-    json!({
-        "selected": acted.selected,
-        done: acted.done,
-        "kept": kept.collect::<Vec<_>>(),
-        "more": acted.more,
-    })
-}
-
-fn status_json(status: &RemedyStatus) -> Value {
-    json!({
-        "enabled": status.settings.enabled,
-        "interval_seconds": status.settings.interval.as_secs(),
-        "batch_size": status.settings.batch_size,
-        "max_poison_retries": status.settings.max_poison_retries,
-        "health_probe_ttl_seconds": status.settings.health_probe_ttl.as_secs(),
-        "last_run": status.last.as_ref().map(run_json),
-        "targets": status.health.iter().map(|health| json!({
-            "name": health.target.as_str(),
-            "healthy": health.healthy,
-            "checked_at": health.checked_at.map(|time| time.to_string()),
-            "why": Some(&health.why).filter(|why| !why.is_empty()),
-        })).collect::<Vec<_>>(),
-    })
-}
-
-fn run_json(report: &RunReport) -> Value {
-    let unhealthy = report.unhealthy.iter().map(|(target, why)| json!({"target": target.as_str(), "why": why}));
-    json!({
-        "at": report.at.to_string(),
-        "replayed": report.replayed,
-        "poison": report.poison,
-        "skipped_unhealthy": unhealthy.collect::<Vec<_>>(),
-        "skipped_no_target": report.no_target,
-        "failed": report.failed,
-        "error": report.error,
-    })
+fn time(name: &str, text: Option<&str>) -> Answer<Option<Timestamp>> {
+    let wrong = || Fault::field(name, "it is not a time such as 2026-03-01T12:00:00Z");
+    text.map(|text| parse_time(text).ok_or_else(wrong)).transpose()
 }

@@ -4,7 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::super::Web;
 use super::super::auth::Caller;
@@ -14,45 +17,196 @@ use super::created;
 use crate::access::{Network, Scope, Scopes};
 use crate::admin::{KeyInfo, KeyInput, ShownKey};
 
-/// `GET /keys`.
-pub(super) async fn list(State(web): State<Web>) -> Answer<Json<Value>> {
-    let keys: Vec<Value> = web.admin.api_keys().await?.iter().map(key_json).collect();
-    Ok(Json(json!({"total": keys.len(), "keys": keys})))
+/// The routes of this section.
+pub(super) fn routes() -> OpenApiRouter<Web> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, revoke))
+        .routes(routes!(rotate))
+        .routes(routes!(promote))
 }
 
-/// `GET /keys/{name}`.
-pub(super) async fn show(State(web): State<Web>, Segment(name): Segment) -> Answer<Json<Value>> {
-    Ok(Json(key_json(&web.admin.api_key(&name).await?)))
+/// What a key may do.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = Scope)]
+enum ScopeName {
+    /// Send events.
+    Ingest,
+    /// Look, as a viewer.
+    Read,
+    /// Change, as an operator.
+    Write,
+    /// Everything, as an admin.
+    Admin,
 }
 
-/// `POST /keys`: answers with the value, shown this once.
-pub(super) async fn create(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Response> {
-    let made = web.admin.create_api_key(input(&body)?, &caller.0, body.reason.as_deref()).await?;
-    Ok(created("keys", &made.info.name, with_value(&made)))
+/// An API key, without its value.
+#[derive(Serialize, ToSchema)]
+struct Key {
+    name: String,
+    #[schema(value_type = Vec<ScopeName>)]
+    scopes: Vec<&'static str>,
+    /// Where it may be used from; empty for everywhere.
+    networks: Vec<String>,
+    /// When it ends; null for never.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+    /// Whether a NEXT value is accepted beside the CURRENT one.
+    has_next: bool,
+    #[schema(format = DateTime)]
+    created_at: String,
+    created_by: String,
+    #[schema(format = DateTime)]
+    rotated_at: Option<String>,
+    #[schema(format = DateTime)]
+    last_used: Option<String>,
+    /// The address it was used from last.
+    last_peer: Option<String>,
+    /// The value to send; it is in no later answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
 }
 
-/// `POST /keys/{name}/rotate`: a NEXT value, shown this once.
-pub(super) async fn rotate(
+/// All keys.
+#[derive(Serialize, ToSchema)]
+struct KeyList {
+    total: usize,
+    keys: Vec<Key>,
+}
+
+/// A key to be made.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewKey {
+    /// Its name, in the change trail too.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9._-]+$", example = "rsyslog-dc1")]
+    name: String,
+    #[schema(min_items = 1)]
+    scopes: Vec<ScopeName>,
+    /// Networks it may be used from, as addresses or with a prefix length; everywhere if none is given.
+    #[schema(max_items = 32, example = json!(["192.0.2.0/24"]))]
+    networks: Option<Vec<String>>,
+    /// When it ends; it must lie ahead. Never unless said.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+impl From<ScopeName> for Scope {
+    fn from(name: ScopeName) -> Self {
+        match name {
+            ScopeName::Ingest => Self::Ingest,
+            ScopeName::Read => Self::Read,
+            ScopeName::Write => Self::Write,
+            ScopeName::Admin => Self::Admin,
+        }
+    }
+}
+
+impl From<&KeyInfo> for Key {
+    fn from(key: &KeyInfo) -> Self {
+        Self {
+            name: key.name.clone(),
+            scopes: key.scopes.iter().map(Scope::name).collect(),
+            networks: key.networks.iter().map(ToString::to_string).collect(),
+            expires_at: key.expires_at.map(|at| at.to_string()),
+            has_next: key.has_next,
+            created_at: key.created.0.to_string(),
+            created_by: key.created.1.clone(),
+            rotated_at: key.rotated_at.map(|at| at.to_string()),
+            last_used: key.last_used.map(|(at, _)| at.to_string()),
+            last_peer: key.last_used.map(|(_, peer)| peer.to_string()),
+            value: None,
+        }
+    }
+}
+
+impl From<&ShownKey> for Key {
+    fn from(shown: &ShownKey) -> Self {
+        Self { value: Some(shown.value.reveal().to_owned()), ..Self::from(&shown.info) }
+    }
+}
+
+/// All API keys
+#[utoipa::path(get, path = "/keys", responses((status = 200, body = KeyList)))]
+async fn list(State(web): State<Web>) -> Answer<Json<KeyList>> {
+    let keys: Vec<Key> = web.admin.api_keys().await?.iter().map(Key::from).collect();
+    Ok(Json(KeyList { total: keys.len(), keys }))
+}
+
+/// One API key
+#[utoipa::path(
+    get,
+    path = "/keys/{name}",
+    params(("name" = String, Path, description = "The key's name")),
+    responses((status = 200, body = Key))
+)]
+async fn show(State(web): State<Web>, Segment(name): Segment) -> Answer<Json<Key>> {
+    Ok(Json(Key::from(&web.admin.api_key(&name).await?)))
+}
+
+/// Makes an API key
+///
+/// The answer has its value, shown this once.
+#[utoipa::path(
+    post,
+    path = "/keys",
+    request_body = NewKey,
+    responses(
+        (status = 201, body = Key, headers(("Location" = String, description = "The address of the new key"))),
+        (status = 409, description = "There is a key of that name"),
+    )
+)]
+async fn create(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Response> {
+    let wanted: NewKey = body.read()?;
+    let made = web.admin.create_api_key(wanted.checked()?, &caller.0, body.reason.as_deref()).await?;
+    Ok(created("keys", &made.info.name, &Key::from(&made)))
+}
+
+/// Begins the exchange of a key's value
+///
+/// A NEXT value is accepted beside the CURRENT one; it is shown this once.
+#[utoipa::path(
+    post,
+    path = "/keys/{name}/rotate",
+    params(("name" = String, Path, description = "The key's name")),
+    responses((status = 200, body = Key))
+)]
+async fn rotate(
     State(web): State<Web>,
     caller: Caller,
     Segment(name): Segment,
     Reason(reason): Reason,
-) -> Answer<Json<Value>> {
-    Ok(Json(with_value(&web.admin.rotate_api_key(&name, &caller.0, reason.as_deref()).await?)))
+) -> Answer<Json<Key>> {
+    Ok(Json(Key::from(&web.admin.rotate_api_key(&name, &caller.0, reason.as_deref()).await?)))
 }
 
-/// `POST /keys/{name}/promote`.
-pub(super) async fn promote(
+/// Ends the exchange of a key's value
+///
+/// NEXT becomes CURRENT, and the old value is accepted no more.
+#[utoipa::path(
+    post,
+    path = "/keys/{name}/promote",
+    params(("name" = String, Path, description = "The key's name")),
+    responses((status = 200, body = Key), (status = 409, description = "The key has no NEXT value"))
+)]
+async fn promote(
     State(web): State<Web>,
     caller: Caller,
     Segment(name): Segment,
     Reason(reason): Reason,
-) -> Answer<Json<Value>> {
-    Ok(Json(key_json(&web.admin.promote_api_key(&name, &caller.0, reason.as_deref()).await?)))
+) -> Answer<Json<Key>> {
+    Ok(Json(Key::from(&web.admin.promote_api_key(&name, &caller.0, reason.as_deref()).await?)))
 }
 
-/// `DELETE /keys/{name}`.
-pub(super) async fn revoke(
+/// Revokes a key
+#[utoipa::path(
+    delete,
+    path = "/keys/{name}",
+    params(("name" = String, Path, description = "The key's name")),
+    responses((status = 204, description = "It is accepted no more"))
+)]
+async fn revoke(
     State(web): State<Web>,
     caller: Caller,
     Segment(name): Segment,
@@ -62,57 +216,15 @@ pub(super) async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn input(body: &JsonBody) -> Result<KeyInput, Fault> {
-    body.only(&["name", "scopes", "networks", "expires_at"])?;
-    let mut scopes = Vec::new();
-    for word in texts(body, "scopes")? {
-        let scope =
-            Scope::parse(&word).ok_or_else(|| Fault::field("scopes", "each is ingest, read, write or admin"))?;
-        scopes.push(scope);
-    }
-    let mut networks: Vec<Network> = Vec::new();
-    for text in texts(body, "networks")? {
-        networks.push(text.parse().map_err(|error| Fault::field("networks", format!("{error}")))?);
-    }
-    let expires_at = match body.members()?.get("expires_at") {
-        None | Some(Value::Null) => None,
-        Some(_) => {
-            let time = parse_time(body.text("expires_at")?);
-            Some(time.ok_or_else(|| Fault::field("expires_at", "it is not a time such as 2027-01-01T00:00:00Z"))?)
+impl NewKey {
+    fn checked(self) -> Answer<KeyInput> {
+        let mut networks: Vec<Network> = Vec::new();
+        for text in self.networks.unwrap_or_default() {
+            networks.push(text.parse().map_err(|error| Fault::field("networks", format!("{error}")))?);
         }
-    };
-    Ok(KeyInput { name: body.text("name")?.to_owned(), scopes: Scopes::new(scopes), networks, expires_at })
-}
-
-/// A member that is a list of texts; one that is missing is empty.
-fn texts(body: &JsonBody, name: &str) -> Result<Vec<String>, Fault> {
-    let wrong = || Fault::field(name, "it is not a list of texts");
-    match body.members()?.get(name) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(items)) => {
-            items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
-        }
-        Some(_) => Err(wrong()),
+        let wrong = || Fault::field("expires_at", "it is not a time such as 2027-01-01T00:00:00Z");
+        let expires_at = self.expires_at.map(|text| parse_time(&text).ok_or_else(wrong)).transpose()?;
+        let scopes = Scopes::new(self.scopes.into_iter().map(Scope::from));
+        Ok(KeyInput { name: self.name, scopes, networks, expires_at })
     }
-}
-
-fn key_json(key: &KeyInfo) -> Value {
-    json!({
-        "name": key.name,
-        "scopes": key.scopes.iter().map(Scope::name).collect::<Vec<_>>(),
-        "networks": key.networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "expires_at": key.expires_at.map(|at| at.to_string()),
-        "has_next": key.has_next,
-        "created_at": key.created.0.to_string(),
-        "created_by": key.created.1,
-        "rotated_at": key.rotated_at.map(|at| at.to_string()),
-        "last_used": key.last_used.map(|(at, _)| at.to_string()),
-        "last_peer": key.last_used.map(|(_, peer)| peer.to_string()),
-    })
-}
-
-fn with_value(shown: &ShownKey) -> Value {
-    let mut key = key_json(&shown.info);
-    key["value"] = shown.value.reveal().into();
-    key
 }

@@ -13,7 +13,7 @@ use super::super::Web;
 use super::super::fault::Answer;
 use super::super::probes::readiness_json;
 use super::changes::ChainReport;
-use super::targets::target_json;
+use super::target_view::Target;
 use crate::admin::VERSION;
 use crate::net::api_version::{API_VERSION, SUPPORTED_VERSIONS};
 use crate::telemetry::{CertificateStatus, ListenerState, ListenerStatus};
@@ -146,7 +146,7 @@ pub(super) async fn status(State(web): State<Web>) -> Answer<Json<Status>> {
             .into_iter()
             .map(|dropped| DroppedRow { source: dropped.source, reason: dropped.reason, events: dropped.events })
             .collect(),
-        targets: overview.targets.iter().map(target_json).collect(),
+        targets: overview.targets.iter().map(Target::from).collect(),
         change_log: ChainReport::new(web.admin.trail_report().as_deref(), None),
         rules: RuleCounts { active: overview.rules.0, total: overview.rules.1 },
         unhandled: overview
@@ -190,8 +190,7 @@ pub(super) struct Status {
     /// Events that were not taken since the start.
     dropped: Vec<DroppedRow>,
     /// The delivery targets, as `/targets` lists them.
-    #[schema(value_type = Vec<Object>)]
-    targets: Vec<Value>,
+    targets: Vec<Target>,
     /// Whether the change trail is as it was written.
     change_log: ChainReport,
     rules: RuleCounts,

@@ -14,7 +14,6 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::get;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -54,8 +53,7 @@ pub(super) fn router(web: Web) -> OpenApiRouter<Web> {
         .routes(routes!(settings::set));
     let routes = OpenApiRouter::new()
         .merge(section("Version 1", described))
-        .route("/slo", get(super::slo::components))
-        .route("/slo/status", get(super::slo::status))
+        .merge(section("Version 1", super::slo::routes_v1()))
         .fallback(unknown_path);
     guards::behind(routes, &web).layer(from_fn(as_before))
 }

@@ -50,6 +50,9 @@ fn add_components(document: &mut Value) {
     components["securitySchemes"] = json!({
         "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-KEY", "description": "A named key with scopes, or the \
             configured admin key, which may do everything"},
+        "ingestKey": {"type": "apiKey", "in": "header", "name": "X-API-KEY", "description": "The configured ingest key, the \
+            admin key, or a named key with the scope `ingest`"},
+        "bearer": {"type": "http", "scheme": "bearer", "description": "The same key as a bearer token; on the ingest port"},
         "session": {"type": "apiKey", "in": "cookie", "name": "muttd_session", "description": "The cookie of a browser that \
             is logged in; over TLS its name begins with `__Host-`"},
         "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token", "description": "The session's token, which its \
@@ -81,7 +84,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-fn problem_schema() -> Value {
+pub(super) fn problem_schema() -> Value {
     json!({
         "type": "object",
         "description": "Why a request was not carried out (RFC 9457)",
@@ -102,7 +105,7 @@ fn problem_schema() -> Value {
 fn complete_operation(operation: &mut Map<String, Value>, path: &str, method: &str) {
     let Ok(method) = Method::from_bytes(method.to_uppercase().as_bytes()) else { return };
     let changes = changes_something(&method);
-    let is_api = path.starts_with("/api/v");
+    let is_api = path.starts_with("/api/v") && !path.ends_with("/ingest");
     if is_api && let Some(right) = declared(path, &method) {
         operation.insert("x-muttd-right".into(), right.name().into());
         operation.insert("x-muttd-role".into(), right.least_role().to_string().into());
