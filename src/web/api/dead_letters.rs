@@ -356,7 +356,7 @@ async fn discard_one(
     post,
     path = "/dead-letters/replay",
     request_body = ReplaySelection,
-    responses((status = 200, body = Acted), (status = 409, description = "They cannot be replayed so"))
+    responses((status = 200, body = Acted), (status = 404, description = "One of `seqs` is not there"), (status = 409, description = "They cannot be replayed so"))
 )]
 async fn replay(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Json<Acted>> {
     let ReplaySelection { queue, seqs, limit, origin, class, hostname, q, from, to, target } = body.read()?;
@@ -373,7 +373,7 @@ async fn replay(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answe
     post,
     path = "/dead-letters/discard",
     request_body = LetterSelection,
-    responses((status = 200, body = Acted))
+    responses((status = 200, body = Acted), (status = 404, description = "One of `seqs` is not there"))
 )]
 async fn discard(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Json<Acted>> {
     let (queue, selection) = body.read::<LetterSelection>()?.checked()?;

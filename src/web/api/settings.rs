@@ -125,7 +125,7 @@ async fn show(State(web): State<Web>, Segment(key): Segment) -> Answer<Response>
     path = "/config/{key}",
     params(
         ("key" = String, Path, description = "The key's name"),
-        ("If-Match" = Option<String>, Header, description = "The tag of the value that the sender believes to be in force"),
+        ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[A-Za-z0-9._~-]*\")$", description = "The tag of the value that the sender believes to be in force"),
     ),
     request_body = SetSetting,
     responses(
@@ -157,7 +157,7 @@ async fn set(
     path = "/config/{key}",
     params(
         ("key" = String, Path, description = "The key's name"),
-        ("If-Match" = Option<String>, Header, description = "The tag of the value that the sender believes to be in force"),
+        ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[A-Za-z0-9._~-]*\")$", description = "The tag of the value that the sender believes to be in force"),
     ),
     responses(
         (status = 200, description = "What is in force now, or that a kept setting was forgotten", content(
@@ -191,7 +191,7 @@ async fn reset(
     path = "/config/{key}/revert",
     params(
         ("key" = String, Path, description = "The key's name"),
-        ("If-Match" = Option<String>, Header, description = "The tag of the value that the sender believes to be in force"),
+        ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[A-Za-z0-9._~-]*\")$", description = "The tag of the value that the sender believes to be in force"),
     ),
     request_body = RevertSetting,
     responses(

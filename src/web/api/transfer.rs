@@ -62,7 +62,7 @@ struct ImportChange {
     get,
     path = "/export",
     params(("format" = Option<String>, Query, description = "`json`, or `toml` for the commented file; JSON unless said",
-        pattern = "^(json|toml)$")),
+        pattern = "^(json|toml)?$")),
     responses((status = 200, description = "The document", content(
         (Object = "application/json"), (String = "application/toml"),
     )))

@@ -7,6 +7,7 @@ use axum::http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::super::rights::{changes_something, declared};
+use crate::access::Right;
 use crate::net::api_version::API_VERSION;
 use crate::net::problem::{DESCRIBED_AT, PROBLEM_JSON};
 
@@ -16,6 +17,17 @@ const ABOUT: &str = "The HTTP API of the MUTT appliance. Every request names its
 session's token in `X-CSRF-Token` besides. Errors are problem documents (RFC 9457) with the members `error` and \
 `correlation_id` of MUTT 2.x. Every answer names the version of the API in `X-API-Version` and the request's id in \
 `X-Correlation-ID`; a request may bring an id of its own there.";
+
+/// What takes something away for good wants to be told why: the operations that refuse to go without a reason.
+const REASON_NEEDED: [(&str, &str); 4] = [
+    ("/api/v2/dead-letters/{queue}/{seq}", "delete"),
+    ("/api/v2/dead-letters/discard", "post"),
+    ("/api/v2/outboxes/{name}", "delete"),
+    ("/api/v2/config-audit/chain/accept", "post"),
+];
+
+/// Longest reason, in characters; the change trail refuses longer ones.
+const LONGEST_REASON: u32 = 500;
 
 /// Members of a path that are operations.
 pub(super) const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -31,12 +43,63 @@ pub(super) fn complete(document: &mut Value) {
     });
     document["servers"] = json!([{"url": "/", "description": "This appliance, port 8090 unless configured otherwise"}]);
     add_components(document);
+    let mut bodies = Vec::new();
     let Some(paths) = document["paths"].as_object_mut() else { return };
     for (path, item) in paths {
         for method in METHODS {
             if let Some(operation) = item.get_mut(method).and_then(Value::as_object_mut) {
                 complete_operation(operation, path, method);
+                bodies.extend(body_schema(operation).map(|name| (name, needs_reason(path, method))));
             }
+        }
+    }
+    for (name, is_needed) in bodies {
+        add_reason(&mut document["components"]["schemas"][name], is_needed);
+    }
+}
+
+fn needs_reason(path: &str, method: &str) -> bool {
+    REASON_NEEDED.contains(&(path, method))
+}
+
+/// The named schema of a body that is one of ours to change with: a question, and an event, have no reason.
+fn body_schema(operation: &Map<String, Value>) -> Option<String> {
+    if operation.get("x-muttd-right")? == Right::Read.name() {
+        return None;
+    }
+    let schema = &operation.get("requestBody")?["content"]["application/json"]["schema"];
+    schema["$ref"].as_str()?.rsplit('/').next().map(str::to_owned)
+}
+
+/// The member that every body may have besides its own.
+fn add_reason(schema: &mut Value, is_needed: bool) {
+    if schema["type"] != "object" {
+        return;
+    }
+    let mut reason =
+        json!({"type": ["string", "null"], "maxLength": LONGEST_REASON, "description": "Why, for the change trail"});
+    if is_needed {
+        reason["type"] = "string".into();
+        reason["minLength"] = 1.into();
+        reason["pattern"] = "[A-Za-z0-9]".into();
+        schema["required"] = match schema["required"].take() {
+            Value::Array(mut required) => {
+                required.push("reason".into());
+                Value::Array(required)
+            }
+            _ => json!(["reason"]),
+        };
+    }
+    schema["properties"]["reason"] = reason;
+    close(schema);
+}
+
+/// A parameter or header that is not given is not there; it is never null.
+fn without_null(schema: &mut Value) {
+    if let Some(types) = schema["type"].as_array_mut() {
+        types.retain(|one| one != "null");
+        if let [only] = types.as_slice() {
+            schema["type"] = only.clone();
         }
     }
 }
@@ -71,7 +134,12 @@ fn add_components(document: &mut Value) {
         "AcceptVersion": {"name": "Accept-Version", "in": "header", "required": false, "description": "The version of the API \
             that the caller was written for; 400 if it is not served", "schema": {"type": "string", "enum": ["v2", "v2.5"]}},
         "ChangeReason": {"name": "X-Change-Reason", "in": "header", "required": false, "description": "Why, for the change \
-            trail; a body's member `reason` wins", "schema": {"type": "string", "maxLength": 500}},
+            trail; a body's member `reason` wins", "schema": {"type": "string", "maxLength": LONGEST_REASON}},
+        "IdempotencyKey": {"name": "Idempotency-Key", "in": "header", "required": false, "description": "The same request with \
+            the same key is carried out once within 24 hours; another request with it is 422", "schema": {"type": "string",
+            "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}},
+        "NeededReason": {"name": "X-Change-Reason", "in": "header", "required": true, "description": "Why, for the change \
+            trail", "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_REASON, "pattern": "[A-Za-z0-9]"}},
     });
 }
 
@@ -112,27 +180,35 @@ fn complete_operation(operation: &mut Map<String, Value>, path: &str, method: &s
         operation.insert("x-muttd-scope".into(), right.scope().name().into());
         let session = if changes { json!({"session": [], "csrf": []}) } else { json!({"session": []}) };
         operation.insert("security".into(), json!([{"apiKey": []}, session]));
-        add_parameters(operation, path, changes);
+        add_parameters(operation, path, right, &method);
     }
     if is_api {
-        add_problems(operation, path);
+        add_problems(operation, path, &method);
     }
     complete_responses(operation, path.starts_with("/api/v1/"));
 }
 
-fn add_parameters(operation: &mut Map<String, Value>, path: &str, changes: bool) {
+fn add_parameters(operation: &mut Map<String, Value>, path: &str, right: Right, method: &Method) {
+    let has_body = operation.contains_key("requestBody");
     let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
     let Some(parameters) = parameters.as_array_mut() else { return };
+    parameters.iter_mut().filter_map(|one| one.get_mut("schema")).for_each(without_null);
     if path.starts_with("/api/v2/") {
         parameters.push(json!({"$ref": "#/components/parameters/AcceptVersion"}));
     }
-    if changes {
-        parameters.push(json!({"$ref": "#/components/parameters/ChangeReason"}));
+    if method == Method::POST {
+        parameters.push(json!({"$ref": "#/components/parameters/IdempotencyKey"}));
+    }
+    // What needs no more than to look is only a question, whatever its method; a body that must have a reason has it itself.
+    let is_needed = needs_reason(path, &method.as_str().to_lowercase());
+    if changes_something(method) && right != Right::Read && !(is_needed && has_body) {
+        let which = if is_needed { "NeededReason" } else { "ChangeReason" };
+        parameters.push(json!({"$ref": format!("#/components/parameters/{which}")}));
     }
 }
 
 /// The problems that any operation of this form may answer with; those of its own it names itself.
-fn add_problems(operation: &mut Map<String, Value>, path: &str) {
+fn add_problems(operation: &mut Map<String, Value>, path: &str, method: &Method) {
     let has_body = operation.contains_key("requestBody");
     let mut statuses = vec![
         (StatusCode::BAD_REQUEST, "A value is not valid, or the version is not served"),
@@ -141,6 +217,11 @@ fn add_problems(operation: &mut Map<String, Value>, path: &str) {
         (StatusCode::TOO_MANY_REQUESTS, "Too many requests"),
         (StatusCode::SERVICE_UNAVAILABLE, "Not possible now"),
     ];
+    if method == Method::POST {
+        statuses.push((StatusCode::CONFLICT, "The same request, by its Idempotency-Key, is under way or was done"));
+        statuses.push((StatusCode::UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request"));
+        statuses.push((StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"));
+    }
     if path.contains('{') {
         statuses.push((StatusCode::NOT_FOUND, "There is no such thing"));
     }
@@ -167,6 +248,9 @@ fn complete_responses(operation: &mut Map<String, Value>, is_deprecated: bool) {
         }
         let Some(response) = response.as_object_mut() else { continue };
         let headers = response.entry("headers").or_insert_with(|| json!({}));
+        headers.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(|header| {
+            header.get_mut("schema").into_iter().for_each(without_null);
+        });
         let mut add = |name: &str| headers[name] = json!({"$ref": format!("#/components/headers/{name}")});
         add("X-API-Version");
         add("X-Correlation-ID");

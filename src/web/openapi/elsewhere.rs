@@ -104,7 +104,7 @@ fn sent_event() -> Value {
             "message": {"type": "string", "minLength": 1, "pattern": "\\S"},
             "timestamp": {"type": "string", "format": "date-time", "description": "The device's own time; epochs are taken too"},
             "severity": {"type": "integer", "minimum": 0, "maximum": 7, "description": "Or its name; also `syslog_severity`"},
-            "trap_oid": {"type": "string", "pattern": "^1(\\.[0-9]{1,5}){1,20}$"},
+            "trap_oid": {"type": "string", "pattern": "^(|1(\\.[0-9]{1,5}){1,20})$"},
         },
         "required": ["hostname", "message", "timestamp"],
         "additionalProperties": true,

@@ -1,7 +1,8 @@
-//! Query parameters of the description, for lists of them that several operations share. Pure.
+//! Query parameters of the description, for lists of them that several operations share: one that is given without a value
+//! is as good as not given, so that forms can send all of theirs. Pure.
 
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Required, Schema};
 
 /// A text that may be given.
@@ -11,13 +12,19 @@ pub(in super::super) fn text(name: &str, description: &str) -> Parameter {
 
 /// One of a few words.
 pub(in super::super) fn words(name: &str, all: &[&str], description: &str) -> Parameter {
-    parameter(name, description, ObjectBuilder::new().schema_type(Type::String).enum_values(Some(all.iter().copied())))
+    parameter(
+        name,
+        description,
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(all.iter().copied().chain([""]))),
+    )
 }
 
 /// A moment (RFC 3339).
 pub(in super::super) fn moment(name: &str, description: &str) -> Parameter {
-    let schema = ObjectBuilder::new().schema_type(Type::String);
-    parameter(name, description, schema.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
+    let time = ObjectBuilder::new().schema_type(Type::String);
+    let time = time.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+    let none = ObjectBuilder::new().schema_type(Type::String).max_length(Some(0));
+    parameter(name, description, AnyOfBuilder::new().item(time).item(none))
 }
 
 /// A whole number within bounds.
