@@ -3,14 +3,9 @@
 //! The audit and the recent store are asked the same question and their answers merged. When one of them fails, the
 //! other's answer is given with a warning: during trouble an incomplete answer beats none.
 
-use std::collections::VecDeque;
-
 use super::{Admin, AdminError, EventLetter, Explained, KeptIn};
 use crate::model::{DeliveryNote, EventId, Judged, Rule, RuleId};
-use crate::store::{EventPage, EventQuery, StoreResult};
-
-/// Most rows an answer with page numbers reaches back; beyond, searching by time is the way.
-const MAX_PAGED_ROWS: usize = 10_000;
+use crate::store::{EventPage, EventQuery, PartitionInfo, StoreResult};
 
 /// Events asked of a store at once: a few megabytes each even when every message is as long as may be (64 KiB, kept
 /// twice).
@@ -21,40 +16,6 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// Chunks searched for the last alerts: where a rule ignores a flood, some of them may lie further back.
 const MAX_ALERT_CHUNKS: usize = 5;
-
-/// Where pages of the audit ended that were asked for lately, so that the next one need not be counted from the start.
-/// Bounded; what is forgotten is only found more slowly. Kept in memory: it says nothing that a search would not find.
-#[derive(Debug, Default)]
-pub(super) struct Bookmarks(VecDeque<Bookmark>);
-
-#[derive(Debug)]
-struct Bookmark {
-    query: EventQuery,
-    limit: usize,
-    page: usize,
-    last: EventId,
-}
-
-/// Bookmarks kept: as many scripts can go through the audit at once.
-const MAX_BOOKMARKS: usize = 128;
-
-impl Bookmarks {
-    /// The latest page before `page` whose end is known, and that end.
-    fn before(&self, query: &EventQuery, limit: usize, page: usize) -> Option<(usize, EventId)> {
-        let same = self.0.iter().filter(|mark| mark.limit == limit && mark.page < page && mark.query == *query);
-        same.max_by_key(|mark| mark.page).map(|mark| (mark.page, mark.last))
-    }
-
-    fn put(&mut self, query: EventQuery, limit: usize, page: usize, last: EventId) {
-        // A script goes forward, so where it was before is of no use any more.
-        let is_passed = |mark: &Bookmark| mark.page == page || mark.page + 1 == page;
-        self.0.retain(|mark| mark.limit != limit || mark.query != query || !is_passed(mark));
-        if self.0.len() >= MAX_BOOKMARKS {
-            self.0.pop_front();
-        }
-        self.0.push_back(Bookmark { query, limit, page, last });
-    }
-}
 
 /// Events found in both stores.
 #[derive(Debug, Clone, Default)]
@@ -74,9 +35,11 @@ pub struct AuditPage {
     pub items: Vec<Judged>,
     /// Whether there are older ones.
     pub has_more: bool,
-    /// Rows there are, at least: an estimate unless `is_exact`.
+    /// Where to go on, as a query's `before`.
+    pub next: Option<EventId>,
+    /// Rows there are, at least: those seen unless `is_exact`.
     pub total: u64,
-    /// Whether `total` was counted.
+    /// Whether `total` was counted; rows that were removed one by one may still be counted.
     pub is_exact: bool,
 }
 
@@ -137,59 +100,26 @@ impl Admin {
         }
     }
 
-    /// One page of the audit alone: what upstream calls the audit log. Pages that are asked for one after the other go on
-    /// where the one before ended, however far back; a jump reaches [`MAX_PAGED_ROWS`] rows.
+    /// One page of the audit alone: what upstream calls the audit log. As quick at any depth.
     pub async fn audit_page(&self, query: &EventQuery, page: usize, limit: usize) -> Result<AuditPage, AdminError> {
-        let mut found = self.audit_rows(query, page, limit).await?;
-        let seen = u64::try_from((page - 1).saturating_mul(limit) + found.items.len()).unwrap_or(u64::MAX);
-        found.is_exact = !found.has_more && query.before.is_none() && (page == 1 || !found.items.is_empty());
-        found.total = seen.saturating_add(u64::from(found.has_more));
-        if !found.is_exact {
-            // Rows that no filter leaves out can be told without counting.
-            let plain = EventQuery { matched: None, before: None, ..query.clone() } == EventQuery::default();
-            let about = if plain { self.parts.stores.audit.approximate_rows().await? } else { 0 };
-            found.total = found.total.max(about);
+        let query = EventQuery { limit, ..query.clone() };
+        if query.before.is_some() {
+            let found = self.parts.stores.audit.search(&query).await?;
+            let (seen, has_more) = (u64::try_from(found.items.len()).unwrap_or(0), found.next.is_some());
+            let (items, next) = (found.items, found.next);
+            return Ok(AuditPage { items, has_more, next, total: seen + u64::from(has_more), is_exact: false });
         }
-        Ok(found)
+        let skip = u64::try_from(page.saturating_sub(1).saturating_mul(limit)).unwrap_or(u64::MAX);
+        let found = self.parts.stores.audit.numbered(&query, skip).await?;
+        let seen = skip.saturating_add(u64::try_from(found.items.len()).unwrap_or(0));
+        let total = found.total.unwrap_or(seen.saturating_add(u64::from(found.has_more)));
+        let is_exact = found.total.is_some();
+        Ok(AuditPage { items: found.items, has_more: found.has_more, next: found.next, total, is_exact })
     }
 
-    async fn audit_rows(&self, query: &EventQuery, page: usize, limit: usize) -> Result<AuditPage, AdminError> {
-        let end = page.saturating_mul(limit);
-        let asked = query.clone();
-        let mut query = query.clone();
-        let mut seen = 0;
-        if let Some((pages, last)) = self.bookmarks.lock().before(&asked, limit, page) {
-            query.before = Some(last);
-            seen = pages * limit;
-        }
-        if end - seen > MAX_PAGED_ROWS {
-            return Err(AdminError::invalid(
-                "page",
-                format!(
-                    "it is more than {MAX_PAGED_ROWS} rows ahead; go on page by page or by cursor, or narrow the search \
-                     with start_date and end_date"
-                ),
-            ));
-        }
-        let mut items: Vec<Judged> = Vec::new();
-        loop {
-            query.limit = (end + 1 - seen).min(CHUNK);
-            let found = self.parts.stores.audit.search(&query).await?;
-            for judged in found.items {
-                if (end - limit..end).contains(&seen) {
-                    items.push(judged);
-                }
-                seen += 1;
-            }
-            if seen > end || found.next.is_none() {
-                let has_more = seen > end;
-                if let Some(last) = items.last().filter(|_| has_more) {
-                    self.bookmarks.lock().put(asked, limit, page, last.event.id);
-                }
-                return Ok(AuditPage { items, has_more, total: 0, is_exact: false });
-            }
-            query.before = found.next;
-        }
+    /// The files of the audit, newest first.
+    pub async fn partitions(&self) -> Result<Vec<PartitionInfo>, AdminError> {
+        Ok(self.parts.stores.audit.partitions().await?)
     }
 
     /// The last alerts, newest first. Only the audit is asked: everything that was forwarded is in it, and it finds

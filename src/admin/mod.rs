@@ -72,8 +72,8 @@ pub use crate::config::{Changed, Ignored, Origin, Setting};
 pub use crate::queue::Fault as QueueFault;
 pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport};
 pub use crate::store::{
-    ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun, Tampering, TrailFault, TrailHead,
-    TrailReport, Via, rule_tag, team_tag,
+    ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun, PartitionInfo, Tampering, TrailFault,
+    TrailHead, TrailReport, Via, rule_tag, team_tag,
 };
 pub use crate::upkeep::slo::{LevelReport, State as LevelState, WindowReport};
 
@@ -143,7 +143,6 @@ pub struct Admin {
     secrets: Arc<secrets::Desk>,
     key_refresh: Arc<tokio::sync::Mutex<()>>,
     trail: Arc<Mutex<Option<Arc<TrailReport>>>>,
-    bookmarks: Arc<Mutex<events::Bookmarks>>,
     trials: Arc<Semaphore>,
 }
 
@@ -158,7 +157,6 @@ impl Admin {
             secrets: Arc::default(),
             key_refresh: Arc::default(),
             trail: Arc::default(),
-            bookmarks: Arc::default(),
             trials: Arc::new(Semaphore::new(1)),
         }
     }

@@ -15,7 +15,7 @@ use crate::model::{Alert, DeliveryNote, EventId, RuleId, TargetName, Team};
 use crate::queue::{MemoryBackend, OutboxMap, Record};
 use crate::rules::{RuleSet, Scratch};
 use crate::store::{
-    EventPage, EventQuery, Overrun, Sighting, StoreError, StoreResult, UnhandledEvents, UnhandledPolicy,
+    EventPage, EventQuery, NumberedPage, Overrun, Sighting, StoreError, StoreResult, UnhandledEvents, UnhandledPolicy,
 };
 
 /// Keeps rows by event id, fails the first `failures` calls, and refuses rows with the message `unstorable`.
@@ -44,6 +44,10 @@ impl AuditLog for Audit {
 
     async fn note_deliveries(&self, _: Vec<DeliveryNote>) -> StoreResult<()> {
         Ok(())
+    }
+
+    async fn numbered(&self, _: &EventQuery, _: u64) -> StoreResult<NumberedPage> {
+        Ok(NumberedPage::default())
     }
 
     async fn search(&self, _: &EventQuery) -> StoreResult<EventPage> {

@@ -18,7 +18,7 @@ use crate::model::{
     Source, TargetName, Team, Timestamp,
 };
 use crate::queue::{Backend, MemoryBackend, Record};
-use crate::store::{EventPage, EventQuery, StoreError, StoreResult};
+use crate::store::{EventPage, EventQuery, NumberedPage, StoreError, StoreResult};
 use crate::telemetry::TargetBoard;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -48,6 +48,10 @@ impl AuditLog for Notes {
     async fn note_deliveries(&self, notes: Vec<DeliveryNote>) -> StoreResult<()> {
         self.0.lock().extend(notes);
         Ok(())
+    }
+
+    async fn numbered(&self, _: &EventQuery, _: u64) -> StoreResult<NumberedPage> {
+        Ok(NumberedPage::default())
     }
 
     async fn search(&self, _: &EventQuery) -> StoreResult<EventPage> {

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::{EventPage, EventQuery, StoreResult};
-use crate::model::{DeliveryNote, EventId, Judged};
+use super::{EventPage, EventQuery, NumberedPage, StoreResult};
+use crate::model::{DeliveryNote, EventId, Judged, Timestamp};
 
 /// How the audit's partitions are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,58 @@ impl Default for AuditSettings {
     }
 }
 
+/// What a partition of the audit is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionState {
+    /// Takes what comes now.
+    Current,
+    /// A part of a month whose size is used up; a further part takes what comes.
+    Full,
+    /// Of a month that is over; late events still come here.
+    Closed,
+    /// Made for a month to come.
+    Ahead,
+    /// Holds events of a month to come: the clock was wrong when they were received.
+    Future,
+    /// It cannot be read.
+    Damaged,
+}
+
+impl PartitionState {
+    /// Its name, for programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Full => "full",
+            Self::Closed => "closed",
+            Self::Ahead => "ahead",
+            Self::Future => "future",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// One file of the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// The month of its events, UTC: `2026-11`.
+    pub month: String,
+    /// Which of the month's files, from 1.
+    pub part: u32,
+    /// The file's name.
+    pub file: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Bytes in use.
+    pub bytes: u64,
+    /// When its oldest event was received.
+    pub first: Option<Timestamp>,
+    /// When its newest event was received.
+    pub last: Option<Timestamp>,
+    /// What it is at the moment.
+    pub state: PartitionState,
+}
+
 /// Rows by event id, kept for months.
 #[async_trait]
 pub trait AuditLog: Send + Sync {
@@ -32,6 +84,9 @@ pub trait AuditLog: Send + Sync {
     /// Events newest first; stops at a time budget and says where to go on.
     async fn search(&self, query: &EventQuery) -> StoreResult<EventPage>;
 
+    /// The page of events that comes after `skip` newer ones; as quick at any depth.
+    async fn numbered(&self, query: &EventQuery, skip: u64) -> StoreResult<NumberedPage>;
+
     /// One event's row.
     async fn get(&self, id: EventId) -> StoreResult<Option<Judged>>;
 
@@ -40,6 +95,11 @@ pub trait AuditLog: Send + Sync {
 
     /// Rows kept, about: a number for people.
     async fn approximate_rows(&self) -> StoreResult<u64>;
+
+    /// The files that the rows lie in, newest first; none where there are no such files.
+    async fn partitions(&self) -> StoreResult<Vec<PartitionInfo>> {
+        Ok(Vec::new())
+    }
 
     /// Finishes what was handed over and tidies up; later calls answer `Unavailable`. A store with nothing to finish
     /// need not implement it.

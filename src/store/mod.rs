@@ -33,13 +33,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use accounts::{Accounts, ApiKey, ApiKeys, KeyChange, LiveSession, Session, SessionClock, User, UserUpdate};
-pub use audit::{AuditLog, AuditSettings};
+pub use audit::{AuditLog, AuditSettings, PartitionInfo, PartitionState};
 pub use change::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, Origin, Via};
 pub use edits::{ConfigEdit, ConfigEdits};
 pub use error::{StoreError, StoreResult};
 pub use inventory::{DevHost, DeviceTeam, Inventory};
 pub use levels::{LevelRow, Levels, Width};
-pub use query::{EventPage, EventQuery};
+pub use query::{EventPage, EventQuery, NumberedPage};
 pub use recent::{Recent, RecentSettings, Scanned};
 pub use rulebook::RuleBook;
 pub use settings::{SETTINGS_TABLE, SettingsStore};

@@ -43,6 +43,19 @@ pub struct EventPage {
     pub next: Option<EventId>,
 }
 
+/// A page of events by its number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NumberedPage {
+    /// Newest first. Where rows were removed since they were counted, fewer than asked.
+    pub items: Vec<Judged>,
+    /// Whether there are older ones.
+    pub has_more: bool,
+    /// Where to go on, as [`EventQuery::before`], if there are older ones.
+    pub next: Option<EventId>,
+    /// Events in all, about: rows that were removed one by one may still be counted. `None` if counting takes too long.
+    pub total: Option<u64>,
+}
+
 impl EventQuery {
     /// Most events one search returns.
     pub const MAX_LIMIT: usize = 1_000;

@@ -63,6 +63,8 @@ metrics_table! {
     RULES_ACTIVE = "mutt_rules_active", Gauge, "", "Active rules in force.";
     RULES_RELOADS = "mutt_rules_reloads_total", Counter, "result", "Reloads of rules, hosts and teams, by result.";
     AUDIT_ROWS = "mutt_audit_rows_total", Counter, "", "Rows written to the audit.";
+    AUDIT_PARTITIONS = "mutt_audit_partitions", Gauge, "", "Files of the audit, those made ahead included.";
+    AUDIT_BYTES = "mutt_audit_bytes", Gauge, "", "Bytes in use in the files of the audit.";
     RECENT_BYTES = "mutt_recent_bytes", Gauge, "", "Bytes of the recent store on disk.";
     RECENT_DROPPED = "mutt_recent_dropped_total", Counter, "", "Events the recent store did not take because its writer was behind or its disk failed.";
     SECRET_USED = "mutt_secret_used_total", Counter, "secret,slot", "Uses of a secret that were taken, by its place: current or next.";

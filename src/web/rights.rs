@@ -107,6 +107,7 @@ const NEEDS: &[Needs] = &[
     view("/api/v2/events"),
     view("/api/v2/events/{id}"),
     view("/api/v2/audit-logs"),
+    view("/api/v2/partitions"),
     view("/api/v2/config-audit"),
     view("/api/v2/audit/config"),
     view("/api/v2/export"),

@@ -80,8 +80,8 @@ impl Stage {
 /// Measures this build on this machine: events per second that are durable, judged and audited, CPU, memory, disk.
 ///
 /// Each combination of inputs, rules and shares of matching lines runs against a fresh server. Afterwards the server is
-/// stopped and its audit is compared, by sequence number, with what was sent. Without --inputs, --stages, --flood and
-/// --backlog all inputs and stages are measured; with any of them only what is named. Exit status: 0 nothing was lost or
+/// stopped and its audit is compared, by sequence number, with what was sent. Without --inputs, --stages, --flood,
+/// --backlog and --lists all inputs and stages are measured; with any of them only what is named. Exit status: 0 nothing was lost or
 /// doubled, 1 something was or could not be measured, 2 wrong arguments.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
@@ -97,6 +97,10 @@ pub struct BenchArgs {
     /// Start with so many events waiting; measure the start, draining, and the space given back.
     #[arg(long, value_name = "EVENTS")]
     pub backlog: Option<u64>,
+    /// Fill the audit of a stopped server with so many rows over three months; measure how long lists take over HTTP, idle
+    /// and while events come in.
+    #[arg(long, value_name = "ROWS")]
+    pub lists: Option<u64>,
     /// Numbers of rules to measure with.
     #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "10,1000,10000")]
     pub rules: Vec<u32>,
@@ -157,12 +161,18 @@ impl BenchArgs {
         ensure!(self.connections.is_none_or(|n| (1..=256).contains(&n)), "--connections must be between 1 and 256");
         let backlog = self.backlog.is_none_or(|events| (1..=100_000_000).contains(&events));
         ensure!(backlog, "--backlog must be between 1 and 100000000 events");
+        let lists = self.lists.is_none_or(|rows| (1_000..=1_000_000_000).contains(&rows));
+        ensure!(lists, "--lists must be between 1000 and 1000000000 rows");
         Ok(())
     }
 
     /// Whether nothing in particular was asked for.
     fn wants_all(&self) -> bool {
-        self.inputs.is_empty() && self.stages.is_empty() && !self.flood && self.backlog.is_none()
+        self.inputs.is_empty()
+            && self.stages.is_empty()
+            && !self.flood
+            && self.backlog.is_none()
+            && self.lists.is_none()
     }
 
     /// The inputs to measure.
@@ -229,6 +239,7 @@ mod tests {
         assert_eq!(names("--inputs snmp"), named("snmp", ""));
         assert_eq!(names("--flood"), named("", ""));
         assert_eq!(names("--backlog 1000"), named("", ""));
+        assert_eq!(names("--lists 1000"), named("", ""));
     }
 
     #[test]
@@ -251,6 +262,7 @@ mod tests {
             "--connections 0",
             "--match-percent 101",
             "--backlog 0",
+            "--lists 10",
             "--batch 0",
         ] {
             assert!(args(line).is_err(), "{line}");

@@ -11,6 +11,7 @@ mod backlog;
 mod figures;
 mod flood;
 mod ledger;
+mod lists;
 mod measure;
 mod report;
 mod run;

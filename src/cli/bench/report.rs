@@ -6,6 +6,7 @@ use super::args::Input;
 use super::backlog::BacklogFigures;
 use super::flood::FloodFigures;
 use super::ledger::Findings;
+use super::lists::{ListFigures, ListsFigures};
 use super::stages::StageFigures;
 use super::table::Table;
 use crate::cli::send::{LatencySummary, grouped};
@@ -33,6 +34,8 @@ pub struct BenchReport {
     pub flood: Option<FloodFigures>,
     /// A start with events waiting.
     pub backlog: Option<BacklogFigures>,
+    /// Lists over a large audit.
+    pub lists: Option<ListsFigures>,
 }
 
 /// One input with one number of rules and one share of matching lines.
@@ -154,6 +157,7 @@ impl BenchReport {
             && self.stages.iter().all(|figures| figures.errors.is_empty())
             && self.flood.as_ref().is_none_or(FloodFigures::is_clean)
             && self.backlog.as_ref().is_none_or(|figures| figures.lost == 0)
+            && self.lists.as_ref().is_none_or(ListsFigures::is_clean)
     }
 
     /// The lines above the tables.
@@ -184,6 +188,9 @@ impl BenchReport {
         }
         if let Some(backlog) = &self.backlog {
             text.push_str(&backlog_text(backlog));
+        }
+        if let Some(lists) = &self.lists {
+            text.push_str(&lists_text(lists));
         }
         for measurement in &self.measurements {
             for error in &measurement.errors {
@@ -242,6 +249,30 @@ fn backlog_text(backlog: &BacklogFigures) -> String {
     )
 }
 
+/// Columns of the table of lists.
+const LIST_HEADINGS: [&str; 5] = ["list", "bytes", "idle p50 / p99 / max ms", "loaded p50 / p99 / max ms", "failed"];
+
+fn list_row(list: &ListFigures) -> [String; 5] {
+    let times = |times: &LatencySummary| format!("{:.1} / {:.1} / {:.1}", times.p50_ms, times.p99_ms, times.max_ms);
+    [list.what.clone(), grouped(list.bytes as u64), times(&list.idle), times(&list.loaded), grouped(list.failures)]
+}
+
+fn lists_text(lists: &ListsFigures) -> String {
+    let mut table = Table::new(LIST_HEADINGS);
+    lists.lists.iter().for_each(|list| table.push(list_row(list)));
+    format!(
+        "\nlists over {} rows in {} partitions, {:.0} bytes a row, filled at {} rows a second\n\
+         \x20 ready after {:.0} ms; at most {:.0} MB\n{}",
+        grouped(lists.rows),
+        lists.partitions,
+        lists.bytes_per_row,
+        grouped(lists.filled_per_second as u64),
+        lists.started_in_ms,
+        lists.peak_mb,
+        table.text(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::args::Stage;
@@ -296,6 +327,7 @@ mod tests {
             }],
             flood: None,
             backlog: None,
+            lists: None,
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::BenchArgs;
 use super::measure::{Case, measure};
 use super::report::BenchReport;
-use super::{backlog, figures, flood, stages};
+use super::{backlog, figures, flood, lists, stages};
 
 /// Exit status of wrong arguments, as clap's own.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -50,6 +50,7 @@ async fn all(args: &BenchArgs) -> anyhow::Result<BenchReport> {
         stages: Vec::new(),
         flood: None,
         backlog: None,
+        lists: None,
     };
     for stage in args.stages() {
         eprintln!("stage {} ...", stage.name());
@@ -67,6 +68,10 @@ async fn all(args: &BenchArgs) -> anyhow::Result<BenchReport> {
         eprintln!("a start with {events} events waiting, {rules} rules ...");
         let measured = backlog::measure(args, &parent, events, rules).await;
         report.backlog = Some(measured.context("the start with a backlog was not measured")?);
+    }
+    if let Some(rows) = args.lists {
+        eprintln!("lists over {rows} rows ...");
+        report.lists = Some(lists::measure(args, &parent, rows).await.context("the lists were not measured")?);
     }
     Ok(report)
 }

@@ -142,6 +142,11 @@ impl Server {
         INGEST_KEY
     }
 
+    /// The key of its API.
+    pub fn admin_key(&self) -> &'static str {
+        ADMIN_KEY
+    }
+
     /// Its counters now.
     pub async fn counters(&mut self) -> anyhow::Result<Counters> {
         let answer = self.call(Method::GET, "/metrics", Bytes::new()).await?;

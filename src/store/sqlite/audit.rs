@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, mpsc};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
-use super::audit_search::{self, get, rows};
+use super::audit_search::{self, Budget, get, rows};
 use super::audit_write::AuditWriter;
 use super::connect::Fault;
 use super::months::Months;
@@ -20,7 +20,9 @@ use super::worker::{Answer, Worker};
 use crate::clock::Clock;
 use crate::live::Live;
 use crate::model::{DeliveryNote, EventId, Judged};
-use crate::store::{AuditLog, AuditSettings, EventPage, EventQuery, StoreError, StoreResult};
+use crate::store::{
+    AuditLog, AuditSettings, EventPage, EventQuery, NumberedPage, PartitionInfo, StoreError, StoreResult,
+};
 
 /// What the audit is called in errors and logs.
 const STORE: &str = "audit";
@@ -28,6 +30,8 @@ const STORE: &str = "audit";
 const GROUP_ROWS: usize = 16_384;
 /// How long a search may look before it answers with what it has.
 const SEARCH_BUDGET: Duration = Duration::from_secs(1);
+/// How long totals may be counted before a page goes without.
+const COUNT_BUDGET: Duration = Duration::from_millis(20);
 /// Searches at once: each may keep a core busy for its whole budget.
 const SEARCHES: usize = 2;
 
@@ -44,6 +48,7 @@ enum Job {
 pub struct AuditDb {
     worker: Worker<Job>,
     months: Arc<Months>,
+    clock: Clock,
     searches: Semaphore,
 }
 
@@ -62,12 +67,36 @@ impl AuditDb {
             .map(Arc::new)
             .and_then(|months| {
                 let writer =
-                    AuditWriter::open(Arc::clone(&months), clock, settings).map_err(|fault| fault.of(STORE))?;
+                    AuditWriter::open(Arc::clone(&months), clock.clone(), settings).map_err(|fault| fault.of(STORE))?;
                 let worker = Worker::start(STORE, move |jobs| run(jobs, writer))?;
-                // Files are made ahead after every job, so one that does nothing is enough.
-                worker.tell(Job::Errand(Box::new(|_| ())));
-                Ok(Self { worker, months, searches: Semaphore::new(SEARCHES) })
+                // Files are made ahead after every job; this is the first.
+                worker.tell(Job::Errand(Box::new(|writer| {
+                    if let Err(fault) = writer.index_old_files() {
+                        warn!(store = STORE, reason = ?fault, "an old file of the audit could not be given its index; searches read it row by row");
+                    }
+                })));
+                Ok(Self { worker, months, clock, searches: Semaphore::new(SEARCHES) })
             })
+    }
+
+    /// Runs `work` on the writer thread, between two transactions of others.
+    #[cfg(test)]
+    pub(super) async fn errand<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut AuditWriter) -> Result<T, Fault> + Send + 'static,
+    ) -> StoreResult<T> {
+        let errand = |answer: Answer<T>| {
+            Job::Errand(Box::new(move |writer: &mut AuditWriter| {
+                let _ = answer.send(work(writer).map_err(|fault| fault.of(STORE)));
+            }))
+        };
+        self.worker.ask(errand).await
+    }
+
+    /// The files there are.
+    #[cfg(test)]
+    pub(super) fn months(&self) -> &Arc<Months> {
+        &self.months
     }
 
     async fn read<T: Send + 'static>(
@@ -100,7 +129,22 @@ impl AuditLog for AuditDb {
 
     async fn search(&self, query: &EventQuery) -> StoreResult<EventPage> {
         let query = query.prepared();
-        self.read(move |months| audit_search::search(months, &query, Instant::now() + SEARCH_BUDGET)).await
+        let (page, work) =
+            self.read(move |months| audit_search::search(months, &query, Instant::now() + SEARCH_BUDGET)).await?;
+        debug!(rows = work.rows, runs = work.runs, partitions = work.partitions, "the audit was searched");
+        Ok(page)
+    }
+
+    async fn numbered(&self, query: &EventQuery, skip: u64) -> StoreResult<NumberedPage> {
+        let query = query.prepared();
+        let (page, work) = self
+            .read(move |months| {
+                let budget = Budget { search: SEARCH_BUDGET, count: COUNT_BUDGET };
+                audit_search::numbered(months, &query, skip, budget)
+            })
+            .await?;
+        debug!(rows = work.rows, runs = work.runs, partitions = work.partitions, "a page of the audit was made");
+        Ok(page)
     }
 
     async fn get(&self, id: EventId) -> StoreResult<Option<Judged>> {
@@ -113,6 +157,11 @@ impl AuditLog for AuditDb {
 
     async fn approximate_rows(&self) -> StoreResult<u64> {
         self.read(rows).await
+    }
+
+    async fn partitions(&self) -> StoreResult<Vec<PartitionInfo>> {
+        let now = self.clock.now();
+        self.read(move |months| audit_search::partitions(months, now)).await
     }
 
     async fn close(&self) -> StoreResult<()> {
@@ -175,6 +224,7 @@ fn run(mut jobs: mpsc::Receiver<Job>, mut writer: AuditWriter) {
             // Who sent it is told by the errand itself, or by its silence.
             let _ = guarded(&mut writer, |writer| Ok(errand(writer)));
         }
+        writer.publish();
         if let Err(fault) = writer.prepare_ahead() {
             warn!(store = STORE, reason = ?fault, "the coming months' files could not be made; each will be made when its first event comes");
         }

@@ -1,66 +1,64 @@
-//! Reading the audit: month files newest first, each walked from its newest row down, until there is enough or the
-//! time is up.
+//! Reading the audit: pages of events, newest first, by cursor and by number; one event; what receivers said.
 //!
-//! Rows lie in the order of their ordinals, and an event lies at its own ordinal or a few above it (another event had
-//! the place). So when a walk has come down to ordinal `n`, everything not seen yet has an ordinal below `n`: that is
-//! what makes pages complete. A damaged row is skipped and counted.
+//! Rows come in the order of their ordinals (see `walk`), and an event lies at its own ordinal or a few above it (another
+//! event had the place). So when a walk has come down to ordinal `n`, everything not seen yet has an ordinal below `n`:
+//! that is what makes pages complete. A damaged row is skipped and counted.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension};
 use tracing::warn;
 
-use super::audit_write::{OUTCOMES, event_key, protocol_number};
+use super::audit_write::{OUTCOMES, event_key};
 use super::body::decode;
 use super::connect::Fault;
-use super::digest::stretches;
-use super::facts::Facts;
 use super::months::{Months, PROBES, PartitionFile, tolerate_damage};
 use super::partition::Month;
+use super::walk::{By, Raw, Walk, Work};
 use crate::model::{DeliveryNote, DeliveryOutcome, EventId, Judged, TargetName, Timestamp};
-use crate::store::{EventPage, EventQuery};
+use crate::store::{EventPage, EventQuery, NumberedPage, PartitionInfo, PartitionState};
 use crate::telemetry::metrics::STORE_DAMAGED;
 
-/// Rows between two looks at the clock: some 100 microseconds.
-const ROWS_PER_LOOK: u32 = 256;
 /// Notes shown of one event, at most.
 const MAX_DELIVERIES: usize = 1_000;
 
-/// How the walk through one month ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Walk {
-    /// Every row was seen.
-    Done,
-    /// There is enough; what was not seen is older than every hit.
-    Enough,
-    /// The time was up; what was not seen has a smaller ordinal than this.
-    OutOfTime(i64),
+/// How long a page by number may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    /// For finding its rows.
+    pub(super) search: Duration,
+    /// For counting those beyond it, before it goes without a total.
+    pub(super) count: Duration,
 }
 
+/// Rows passed over between two looks at the clock.
+const SKIP_ROWS: u64 = 1 << 20;
+
 /// Events newest first. `query` is prepared.
-pub(super) fn search(months: &Arc<Months>, query: &EventQuery, deadline: Instant) -> Result<EventPage, Fault> {
+pub(super) fn search(months: &Arc<Months>, query: &EventQuery, deadline: Instant) -> Result<(EventPage, Work), Fault> {
     let wanted = query.limit.saturating_add(1);
+    let mut walk = Walk::new(months, query, By::Whichever);
     let mut hits: Vec<Judged> = Vec::new();
+    let mut lowest = i64::MAX;
     let mut unseen_below = None;
-    let mut last_month = None;
-    for file in months.newest_first() {
-        // Parts of a month may overlap, months do not.
-        if last_month.is_some_and(|month| month != file.partition.month) {
+    while let Some(bound) = walk.bound() {
+        // An event may lie some places above its own, so only what is below every hit's own place is older than all.
+        if hits.len() >= wanted && bound < lowest {
             break;
         }
-        match tolerate_damage(
-            &file,
-            months.read(&file, |connection| walk(connection, &file, query, &mut hits, wanted, deadline)),
-        )? {
-            Some(Walk::OutOfTime(below)) => {
-                unseen_below = Some(below);
-                break;
-            }
-            Some(Walk::Enough) => last_month = Some(file.partition.month),
-            Some(Walk::Done) | None => {}
+        // Rows around the last page's end are looked at again; stopping among them would give the same page again.
+        let advances = query.before.is_none_or(|before| bound < before.ordinal());
+        if walk.work().rows > 0 && advances && Instant::now() >= deadline {
+            unseen_below = Some(bound.saturating_add(1));
+            break;
+        }
+        let Some((file, rows)) = walk.next(wanted.saturating_sub(hits.len()))? else { break };
+        for judged in rows.iter().filter_map(|raw| whole(&file, raw)).filter(|judged| query.matches(judged)) {
+            lowest = lowest.min(judged.event.id.ordinal());
+            hits.push(judged);
         }
     }
     if let Some(hit) = own_correlation(months, query)? {
@@ -68,7 +66,68 @@ pub(super) fn search(months: &Arc<Months>, query: &EventQuery, deadline: Instant
     }
     hits.sort_unstable_by_key(|hit| std::cmp::Reverse(hit.event.id));
     hits.dedup_by_key(|hit| hit.event.id);
-    Ok(page(hits, query.limit, unseen_below))
+    Ok((page(hits, query.limit, unseen_below), walk.work()))
+}
+
+/// The event of a row; a damaged one is counted and left out.
+fn whole(file: &PartitionFile, raw: &Raw) -> Option<Judged> {
+    decode(&raw.body, raw.crc).map_err(|why| damaged_row(file, raw.at, &why)).ok()
+}
+
+/// A page by its place among all hits. What is passed over is counted by the index, which knows hosts, rules,
+/// severities, protocols and whole milliseconds; what else `query` asks for is compared row by row. `query` is prepared.
+pub(super) fn numbered(
+    months: &Arc<Months>,
+    query: &EventQuery,
+    skip: u64,
+    budget: Budget,
+) -> Result<(NumberedPage, Work), Fault> {
+    let deadline = Instant::now() + budget.search;
+    let counted = query.text.is_none() && query.peer.is_none() && query.correlation_id.is_none();
+    let mut walk = Walk::new(months, query, By::Index);
+    let mut left = skip;
+    while left > 0 && counted && Instant::now() < deadline {
+        let Some(passed) = walk.skip(left.min(SKIP_ROWS))? else { break };
+        left -= passed;
+    }
+    let mut page = NumberedPage::default();
+    // The row after the page only tells that there is one.
+    let wanted = query.limit.saturating_add(1);
+    let mut passed = skip - left;
+    while page.items.len() < wanted && Instant::now() < deadline {
+        let Some((file, rows)) = walk.next(wanted - page.items.len())? else { break };
+        passed += rows.len() as u64;
+        for raw in &rows {
+            let Some(judged) = whole(&file, raw).filter(|judged| query.matches(judged)) else { continue };
+            if !counted && left > 0 {
+                left -= 1;
+                continue;
+            }
+            // What is still to come has a lower place, and so a lower id than any of this one's place.
+            page.next = (page.items.len() < query.limit).then(|| EventId::floor(raw.at)).or(page.next);
+            page.items.push(judged);
+        }
+    }
+    page.has_more = page.items.len() > query.limit || walk.bound().is_some() && page.items.len() < wanted;
+    page.next = page.next.filter(|_| page.has_more);
+    page.items.truncate(query.limit);
+    if counted {
+        page.total = rest(&mut walk, budget.count)?.map(|rest| passed + rest);
+    }
+    Ok((page, walk.work()))
+}
+
+/// How many hits are still to come; `None` if that takes too long.
+fn rest(walk: &mut Walk<'_>, budget: Duration) -> Result<Option<u64>, Fault> {
+    let deadline = Instant::now() + budget;
+    let mut rest = 0;
+    while walk.bound().is_some() {
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        rest += walk.skip(SKIP_ROWS)?.unwrap_or(0);
+    }
+    Ok(Some(rest))
 }
 
 fn page(mut hits: Vec<Judged>, limit: usize, unseen_below: Option<i64>) -> EventPage {
@@ -91,143 +150,10 @@ fn own_correlation(months: &Arc<Months>, query: &EventQuery) -> Result<Option<Ju
     Ok(get(months, id)?.filter(|judged| query.matches(judged)))
 }
 
-fn walk(
-    connection: &Connection,
-    file: &PartitionFile,
-    query: &EventQuery,
-    hits: &mut Vec<Judged>,
-    wanted: usize,
-    deadline: Instant,
-) -> Result<Walk, Fault> {
-    let Some(plan) = plan(connection, query)? else { return Ok(Walk::Done) };
-    let mut lowest = hits.iter().map(|hit| hit.event.id.ordinal()).min().unwrap_or(i64::MAX);
-    let mut until_look = ROWS_PER_LOOK;
-    for stretch in plan.stretches {
-        let (sql, values) = statement(query, stretch);
-        let mut statement = connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params_from_iter(values))?;
-        while let Some(row) = rows.next()? {
-            let at: i64 = row.get(0)?;
-            if hits.len() >= wanted && at < lowest {
-                return Ok(Walk::Enough);
-            }
-            until_look -= 1;
-            if until_look == 0 {
-                until_look = ROWS_PER_LOOK;
-                if Instant::now() >= deadline {
-                    // This row was not looked at, so everything up to it is still to be seen.
-                    return Ok(Walk::OutOfTime(at.saturating_add(1)));
-                }
-            }
-            if !may_match(row, query, plan.host)? {
-                continue;
-            }
-            match decode(row.get_ref(5)?.as_blob().unwrap_or_default(), row.get(4)?) {
-                Ok(judged) if query.matches(&judged) => {
-                    lowest = lowest.min(judged.event.id.ordinal());
-                    hits.push(judged);
-                }
-                Ok(_) => {}
-                Err(why) => damaged_row(file, at, &why),
-            }
-        }
-    }
-    Ok(if hits.len() >= wanted { Walk::Enough } else { Walk::Done })
-}
-
 fn damaged_row(file: &PartitionFile, at: i64, why: &str) {
     metrics::counter!(STORE_DAMAGED, "store" => "row").increment(1);
     if !file.damage_told.swap(true, Ordering::Relaxed) {
         warn!(partition = %file.partition, ordinal = at, reason = why, "an audit row of {} is damaged and left out", file.partition);
-    }
-}
-
-/// The cheap half of the comparison: columns, without decoding the event.
-fn may_match(row: &Row<'_>, query: &EventQuery, host: Option<i64>) -> Result<bool, Fault> {
-    if host.is_some() && row.get::<_, Option<i64>>(6)? != host {
-        return Ok(false);
-    }
-    if let Some(rule) = query.rule
-        && row.get::<_, Option<i64>>(3)? != Some(rule.0)
-    {
-        return Ok(false);
-    }
-    if let Some(severity) = query.severity
-        && row.get::<_, Option<i64>>(1)? != Some(i64::from(severity.number()))
-    {
-        return Ok(false);
-    }
-    if let Some(protocol) = query.protocol
-        && row.get::<_, i64>(2)? != protocol_number(protocol)
-    {
-        return Ok(false);
-    }
-    if let Some(matched) = query.matched
-        && row.get::<_, Option<i64>>(3)?.is_some() != matched
-    {
-        return Ok(false);
-    }
-    Ok(true)
-}
-
-/// What of a month has to be walked.
-struct Plan {
-    host: Option<i64>,
-    /// Stretches of ordinals, the highest first.
-    stretches: Vec<(i64, i64)>,
-}
-
-/// What of the month to walk; `None` if it cannot hold a hit. Severity, protocol and text are compared row by row.
-fn plan(connection: &Connection, query: &EventQuery) -> Result<Option<Plan>, Fault> {
-    let facts = Facts::read(connection)?;
-    let mut least = i64::MIN;
-    let mut greatest = i64::MAX;
-    if let Some(from) = query.from {
-        least = EventId::ordinal_at(from.as_millis().saturating_add(facts.least_skew_ms));
-    }
-    if let Some(to) = query.to {
-        greatest =
-            EventId::ordinal_at(to.as_millis().saturating_add(1 + facts.greatest_skew_ms)).saturating_add(PROBES);
-    }
-    if let Some(before) = query.before {
-        greatest = greatest.min(before.ordinal().saturating_add(PROBES));
-    }
-    if least > greatest || facts.rows == 0 {
-        return Ok(None);
-    }
-    let mut host = None;
-    if let Some(hostname) = &query.hostname {
-        let mut find = connection.prepare_cached("SELECT id FROM hosts WHERE name = ?1")?;
-        host = find.query_row([hostname], |row| row.get(0)).optional()?;
-        if host.is_none() {
-            return Ok(None);
-        }
-    }
-    let rule = query.rule.map(|rule| rule.0);
-    // Correlation ids have an index of their own, which is narrower than any stretch.
-    let is_plain = host.is_none() && rule.is_none() || query.correlation_id.is_some();
-    let stretches =
-        if is_plain { vec![(least, greatest)] } else { stretches(connection, (least, greatest), host, rule)? };
-    Ok(Some(Plan { host, stretches }))
-}
-
-/// The rows of a stretch, newest first.
-fn statement(query: &EventQuery, (least, greatest): (i64, i64)) -> (&'static str, Vec<Value>) {
-    let mut values = vec![Value::Integer(least), Value::Integer(greatest)];
-    match &query.correlation_id {
-        None => (
-            "SELECT ordinal, severity, protocol, rule, crc, body, host FROM events \
-             WHERE ordinal BETWEEN ? AND ? ORDER BY ordinal DESC",
-            values,
-        ),
-        Some(correlation) => {
-            values.push(Value::Text(correlation.clone()));
-            (
-                "SELECT ordinal, severity, protocol, rule, crc, body, host FROM events INDEXED BY events_correlation \
-                 WHERE ordinal BETWEEN ? AND ? AND correlation = ? ORDER BY ordinal DESC",
-                values,
-            )
-        }
     }
 }
 
@@ -293,4 +219,37 @@ pub(super) fn rows(months: &Arc<Months>) -> Result<u64, Fault> {
         rows = rows.saturating_add(u64::try_from(facts.rows).unwrap_or(0));
     }
     Ok(rows)
+}
+
+/// Every partition, newest first, as of `now`.
+pub(super) fn partitions(months: &Arc<Months>, now: Timestamp) -> Result<Vec<PartitionInfo>, Fault> {
+    let current = Month::of_millis(now.as_millis());
+    let mut newest_of = None;
+    let mut partitions = Vec::new();
+    for file in months.newest_first() {
+        let partition = file.partition;
+        let is_newest = newest_of.replace(partition.month) != Some(partition.month);
+        let facts = tolerate_damage(&file, months.facts(&file))?;
+        let known = facts.unwrap_or_default();
+        let state = match partition.month.cmp(&current) {
+            _ if facts.is_none() => PartitionState::Damaged,
+            Less => PartitionState::Closed,
+            Equal if is_newest => PartitionState::Current,
+            Equal => PartitionState::Full,
+            Greater if known.rows == 0 => PartitionState::Ahead,
+            Greater => PartitionState::Future,
+        };
+        let time = |ordinal: Option<i64>| ordinal.map(|ordinal| EventId::floor(ordinal).time());
+        partitions.push(PartitionInfo {
+            month: partition.month.to_string(),
+            part: partition.part,
+            file: partition.file_name(),
+            rows: u64::try_from(known.rows).unwrap_or(0),
+            bytes: u64::try_from(known.bytes).unwrap_or(0),
+            first: time(known.first),
+            last: time(known.last),
+            state,
+        });
+    }
+    Ok(partitions)
 }

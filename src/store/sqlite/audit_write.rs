@@ -12,8 +12,8 @@ use tracing::info;
 
 use super::body::Encoder;
 use super::connect::{Fault, checkpoint, open_or_replace, remove_file, set_aside};
-use super::digest::Digest;
 use super::facts::Facts;
+use super::index::{self, Entry, Index, NO_SEVERITY};
 use super::months::{Months, PROBES, PartitionFile, tolerate_damage};
 use super::partition::{Month, Partition};
 use super::schema;
@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::live::Live;
 use crate::model::{DeliveryNote, DeliveryOutcome, EventId, Judged, Protocol, host_key};
 use crate::store::{AuditSettings, StoreError};
-use crate::telemetry::metrics::AUDIT_ROWS;
+use crate::telemetry::metrics::{AUDIT_BYTES, AUDIT_PARTITIONS, AUDIT_ROWS};
 
 /// Partitions open for writing at once: the current one, the one before at midnight, and two for old events of a replay.
 const OPEN_PARTITIONS: usize = 4;
@@ -57,7 +57,7 @@ struct PartitionWriter {
     file: Arc<PartitionFile>,
     connection: Connection,
     hosts: HashMap<String, i64>,
-    digest: Digest,
+    index: Index,
     facts: Facts,
 }
 
@@ -154,7 +154,7 @@ impl AuditWriter {
         let mut encoder = std::mem::take(&mut self.encoder);
         let written = self.change(partition, |transaction, part| {
             let before = part.facts.rows;
-            let mut tools = Tools { hosts: part.hosts, digest: part.digest, encoder: &mut encoder };
+            let mut tools = Tools { hosts: part.hosts, index: part.index, encoder: &mut encoder };
             insert_rows(transaction, rows, &mut tools, part.facts)?;
             insert_notes(transaction, notes)?;
             Ok(part.facts.rows.saturating_sub(before))
@@ -176,9 +176,12 @@ impl AuditWriter {
         if writer.hosts.len() > KNOWN_HOSTS {
             writer.hosts.clear();
         }
-        let (hosts, digest) = (&mut writer.hosts, &mut writer.digest);
+        let (hosts, index) = (&mut writer.hosts, &mut writer.index);
         let changed = in_transaction(&mut writer.connection, |transaction| {
-            let value = body(transaction, &mut Part { hosts, digest, facts: &mut facts })?;
+            let value = body(transaction, &mut Part { hosts, index, facts: &mut facts })?;
+            if facts.rows < writer.facts.rows {
+                index::trim(transaction)?;
+            }
             facts.write(writer.facts, transaction)?;
             Ok(value)
         });
@@ -203,11 +206,11 @@ impl AuditWriter {
             while self.open.len() >= OPEN_PARTITIONS {
                 self.open.pop_first();
             }
-            let (file, connection) = self.open_file(partition)?;
-            let facts = Facts::read(&connection)?;
+            let (file, mut connection) = self.open_file(partition)?;
+            let facts = indexed(partition, &mut connection)?;
             file.learn(facts);
-            let (hosts, digest) = (HashMap::new(), Digest::default());
-            self.open.insert(partition, PartitionWriter { file, connection, hosts, digest, facts });
+            let (hosts, index) = (HashMap::new(), Index::load(&connection)?);
+            self.open.insert(partition, PartitionWriter { file, connection, hosts, index, facts });
         }
         Ok(self.open.get_mut(&partition).expect("it was opened above"))
     }
@@ -247,11 +250,29 @@ impl AuditWriter {
         Ok(())
     }
 
+    /// Gives an index to partitions that were written before there was one.
+    pub(super) fn index_old_files(&mut self) -> Result<(), Fault> {
+        for file in self.months.newest_first() {
+            if tolerate_damage(&file, self.months.facts(&file))?.is_some_and(|facts| facts.unindexed > 0) {
+                self.opened(file.partition)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a partition's file, with whatever is in it.
     pub(super) fn drop_partition(&mut self, partition: Partition) -> Result<(), Fault> {
         self.open.remove(&partition);
         self.months.remove(partition);
         remove_file(&self.months.path(partition))
+    }
+
+    /// Tells how many partitions there are, and how large they are as far as that is known.
+    pub(super) fn publish(&self) {
+        let files = self.months.newest_first();
+        let bytes: i64 = files.iter().filter_map(|file| file.known_facts()).map(|facts| facts.bytes).sum();
+        metrics::gauge!(AUDIT_PARTITIONS).set(files.len() as f64);
+        metrics::gauge!(AUDIT_BYTES).set(bytes as f64);
     }
 
     /// Forgets what is open: after a panic nobody knows how far it came.
@@ -269,10 +290,25 @@ impl AuditWriter {
     }
 }
 
+/// The facts of a partition, after giving it an index if it was written before there was one.
+fn indexed(partition: Partition, connection: &mut Connection) -> Result<Facts, Fault> {
+    let before = Facts::read(connection)?;
+    if before.unindexed == 0 {
+        return Ok(before);
+    }
+    info!(%partition, rows = before.rows, "the audit of {partition} is given its index; events wait meanwhile");
+    let facts = Facts { unindexed: 0, ..before };
+    in_transaction(connection, |transaction| {
+        index::rebuild(transaction)?;
+        facts.write(before, transaction)
+    })?;
+    Ok(facts)
+}
+
 /// A partition while it is changed.
 pub(super) struct Part<'a> {
     hosts: &'a mut HashMap<String, i64>,
-    digest: &'a mut Digest,
+    index: &'a mut Index,
     /// Its facts; rows that are removed have to be taken off [`Facts::rows`].
     pub(super) facts: &'a mut Facts,
 }
@@ -280,7 +316,7 @@ pub(super) struct Part<'a> {
 /// What is kept from transaction to transaction; thrown away with its month when one fails.
 struct Tools<'a> {
     hosts: &'a mut HashMap<String, i64>,
-    digest: &'a mut Digest,
+    index: &'a mut Index,
     encoder: &'a mut Encoder,
 }
 
@@ -303,14 +339,20 @@ fn insert_rows(
             .encode(judged)
             .map_err(|why| StoreError::Invalid(format!("event `{}` cannot be stored: {why}", event.id)))?;
         if let Some(at) = insert_row(transaction, &mut insert, judged, host, body)? {
-            tools.digest.add(transaction, at, host, judged.decision.rule().map(|rule| rule.0))?;
+            tools.index.add(Entry {
+                ordinal: at,
+                host,
+                rule: judged.decision.rule().map(|rule| rule.0),
+                severity: event.severity.map_or(NO_SEVERITY, |severity| severity.number()),
+                protocol: protocol_number(event.source.protocol).try_into().unwrap_or(u8::MAX),
+            });
             let skew = event.id.millis().saturating_sub(event.received_at.as_millis());
             facts.rows += 1;
             facts.least_skew_ms = facts.least_skew_ms.min(skew);
             facts.greatest_skew_ms = facts.greatest_skew_ms.max(skew);
         }
     }
-    tools.digest.save(transaction)
+    tools.index.save(transaction)
 }
 
 /// Inserts one row at its ordinal or, when another event lies there, at the next free one, and says where; `None` if it

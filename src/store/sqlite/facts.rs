@@ -20,19 +20,22 @@ pub(super) struct Facts {
     pub(super) least_skew_ms: i64,
     /// The same, at most: above 0 after the clock was set back, when ids go on ascending.
     pub(super) greatest_skew_ms: i64,
+    /// Above 0 while its rows are not in its index: it was written by a version that had none.
+    pub(super) unindexed: i64,
 }
 
 /// The facts that stand in the file: a name and where the value is kept here.
-const KEPT: [(&str, fn(&mut Facts) -> &mut i64); 3] = [
+const KEPT: [(&str, fn(&mut Facts) -> &mut i64); 4] = [
     ("rows", |facts| &mut facts.rows),
     ("least_skew_ms", |facts| &mut facts.least_skew_ms),
     ("greatest_skew_ms", |facts| &mut facts.greatest_skew_ms),
+    ("unindexed", |facts| &mut facts.unindexed),
 ];
 
 impl Facts {
     /// Reads them from a partition's file: some looks at pages that are cached, however many rows there are.
     pub(super) fn read(connection: &Connection) -> Result<Self, Fault> {
-        let mut facts = Self::default();
+        let mut facts = Self { unindexed: 1, ..Self::default() };
         let mut statement = connection.prepare_cached("SELECT name, value FROM facts")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {

@@ -112,11 +112,13 @@ CREATE TABLE delivery_targets (
 
 /// `audit/events-YYYY-MM.db`: one month of events. `ordinal` is the event id's time and counter, so rows lie in the
 /// order of time and paging needs no index; `body` is the whole event with its decision, `crc` its checksum.
-/// The other columns repeat what searches filter by. Hosts and rules are found through `digests`; see `digest`.
+/// The other columns repeat what searches filter by. Rows are found by host, rule, severity and protocol through
+/// `batches`, `runs`, `ordinals` and `postings`; see `index`.
 pub(super) const AUDIT: Schema = Schema {
     // 16 MiB: with the default of 4 MiB every large transaction would be followed by a copy back and its two syncs.
     checkpoint_pages: 4_000,
-    migrations: &["
+    migrations: &[
+        "
 CREATE TABLE hosts (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE events (
     ordinal INTEGER PRIMARY KEY,
@@ -151,7 +153,34 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_event ON deliveries (event);
 CREATE TABLE facts (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO facts VALUES ('rows', 0), ('least_skew_ms', 0), ('greatest_skew_ms', 0);
-"],
+",
+        "
+DROP TABLE digests;
+CREATE TABLE batches (
+    id INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    chunks BLOB NOT NULL
+);
+CREATE TABLE ordinals (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE postings (
+    run INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    key INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (run, kind, key)
+) WITHOUT ROWID;
+INSERT INTO facts SELECT 'unindexed', value FROM facts WHERE name = 'rows';
+",
+    ],
 };
 
 /// `state.db`: counters of unhandled events as of the last checkpoint, what was counted since, and the answers given.

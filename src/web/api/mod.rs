@@ -25,6 +25,7 @@ mod events;
 mod inventory;
 mod keys;
 mod letter_view;
+mod partitions;
 mod rule_bulk;
 mod rule_trials;
 mod rules;
@@ -78,6 +79,7 @@ fn v2(web: Web) -> OpenApiRouter<Web> {
     let routes = OpenApiRouter::new()
         .merge(section("Settings", settings::routes()))
         .merge(section("Change trail", changes::routes()))
+        .merge(section("Partitions", partitions::routes()))
         .merge(section("Rules", rules::routes()))
         .merge(section("Hosts and teams", inventory::routes()))
         .merge(section("Events", events::routes()))

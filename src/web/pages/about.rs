@@ -14,7 +14,7 @@ use super::super::origin::shown_host;
 use super::super::text::{bytes, moment, span, visible};
 use super::overview::{DroppedView, ListenerView, dropped_views, listener_view};
 use super::{Frame, shown};
-use crate::admin::Check;
+use crate::admin::{Check, PartitionInfo};
 use crate::telemetry::{CertificateStatus, ListenerState, ListenerStatus};
 
 /// How to send by one input.
@@ -35,6 +35,7 @@ struct StatusPage {
     data_dir: String,
     disk: Option<String>,
     usage: Vec<(String, String)>,
+    partitions: Vec<PartitionView>,
     certificates: Vec<CertificateView>,
     listeners: Vec<ListenerView>,
     dropped: Vec<DroppedView>,
@@ -66,6 +67,29 @@ impl CertificateView {
     }
 }
 
+/// A file of the audit.
+struct PartitionView {
+    file: String,
+    state: &'static str,
+    rows: u64,
+    size: String,
+    first: String,
+    last: String,
+}
+
+impl PartitionView {
+    fn new(info: &PartitionInfo) -> Self {
+        Self {
+            file: visible(&info.file),
+            state: info.state.name(),
+            rows: info.rows,
+            size: bytes(info.bytes),
+            first: info.first.map(moment).unwrap_or_default(),
+            last: info.last.map(moment).unwrap_or_default(),
+        }
+    }
+}
+
 /// `GET /status`.
 pub(super) async fn show(State(web): State<Web>, by: SignedIn, headers: HeaderMap) -> Answer<Response> {
     let readiness = web.admin.readiness().await;
@@ -84,6 +108,8 @@ pub(super) async fn show(State(web): State<Web>, by: SignedIn, headers: HeaderMa
         data_dir: visible(&web.admin.data_dir()),
         disk: disk.map(|disk| format!("{} free of {}", bytes(disk.free), bytes(disk.total))),
         usage: usage.iter().map(|part| (visible(&part.name), bytes(part.bytes))).collect(),
+        // A store that fails is told among the checks.
+        partitions: web.admin.partitions().await.unwrap_or_default().iter().map(PartitionView::new).collect(),
         recipes: listeners.iter().filter_map(|listener| recipe(listener, host, by_tls(listener.name))).collect(),
         certificates: certificates.iter().map(CertificateView::new).collect(),
         dropped: dropped_views(&web.admin.dropped()),
