@@ -36,12 +36,14 @@ use crate::ingest::{Gate, Intake, ListenerContext};
 use crate::live::live;
 use crate::model::{EventIds, TargetName};
 use crate::net::tls::Certificates;
+use crate::oidc::Oidc;
 use crate::queue::Queues;
 use crate::secret::Secret;
 use crate::store::Stores;
 use crate::telemetry::logs::LogControl;
-use crate::telemetry::metrics;
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{CertificateBoard, ListenerBoard, Rates, TargetBoard};
+use crate::telemetry::{metrics, otlp};
 use crate::web;
 
 /// Time given to each step of a stop; together they stay below the 10 s a service manager is promised.
@@ -85,9 +87,8 @@ struct Tasks {
 }
 
 impl App {
-    /// Builds and starts everything. Fails only for what nothing can work without: data directory, stores, queues. `logs`
-    /// is given if the log's filter goes by the configuration.
-    pub async fn start(config: Config, logs: Option<LogControl>) -> anyhow::Result<(Self, Greeting)> {
+    /// Builds and starts everything. Fails only for what nothing can work without: data directory, stores, queues.
+    pub async fn start(config: Config, logs: LogControl) -> anyhow::Result<(Self, Greeting)> {
         let clock = Clock::system();
         let prometheus = metrics::install()?;
         let (senders, lives) = lives(&config);
@@ -100,16 +101,20 @@ impl App {
         let certificate_board = CertificateBoard::default();
         let changed = Arc::new(Notify::new());
         let stop_stages = CancellationToken::new();
-        let delivery = new_delivery(&queues, &stores, &lives, &targets, &clock, &stop_stages);
+        let (tracer, exporting) = otlp::start(&config.otlp, lives.trace.clone(), &node_name(), stop_stages.clone())?;
+        let delivery = new_delivery(&queues, &stores, &lives, &targets, (&clock, &tracer), &stop_stages);
         let remediation = remediation::Parts::new(&queues, &stores, &lives, &clock, delivery.health());
         let (remedy, healer) = remediation::start(remediation, &stop_stages)?;
-        let (slo, counting) = levels::start(&queues, &stores, &lives, &clock, node_name(), &stop_stages).await?;
+        let (slo, counting) =
+            levels::start(&queues, &stores, &lives, (&clock, config.prometheus.clone()), node_name(), &stop_stages)
+                .await?;
         let keeper = Keeper::new(
             config.clone(),
             Arc::clone(&stores.settings),
             Arc::clone(&stores.targets),
             Arc::clone(&stores.edits),
         );
+        let oidc = config.oidc.clone().map(|settings| Oidc::new(settings, clock.clone())).transpose()?;
         let (key_sender, keys) = live(KeyRing::default());
         let admin = Admin::new(AdminParts {
             stores: stores.clone(),
@@ -120,6 +125,9 @@ impl App {
             remedy,
             slo,
             rates: rates.clone(),
+            logs: logs.ring(),
+            tracer: tracer.clone(),
+            oidc,
             clock: clock.clone(),
             secrets: lives.admin_secrets.clone(),
             key_ring: Arc::new(key_sender),
@@ -132,19 +140,27 @@ impl App {
         let first_login = admin.ensure_admin(config.admin_password.clone()).await?;
         admin.refresh_keys().await.context("cannot read the API keys")?;
 
-        let parts = StageParts { queues: &queues, stores: &stores, lives: &lives, clock: &clock, rates: &rates };
+        let parts = StageParts {
+            queues: &queues,
+            stores: &stores,
+            lives: &lives,
+            clock: &clock,
+            rates: &rates,
+            tracer: &tracer,
+        };
         Intake::count_recovered(queues.events.depth().items);
         let mut stages = start_alerter(&parts, &changed, &stop_stages).await?;
         delivery.commit(delivery.prepare(&config.targets).map_err(anyhow::Error::msg)?);
         stages.push(healer);
         stages.push(tokio::spawn(admin.clone().watch_trail(stop_stages.clone())));
         stages.push(counting);
+        stages.extend(exporting);
 
         let certificates = open_certificates(&config, &clock, certificate_board).await?;
         stages.push(certificates.watch(stop_stages.clone()));
         stages.push(admin.keep_key_uses(stop_stages.clone()));
         let gate = Gate::new(lives.ingest.clone());
-        let (intake, intake_task) = Intake::start(queues.events.clone(), gate, rates);
+        let (intake, intake_task) = Intake::start(queues.events.clone(), gate, rates, tracer.clone());
         let stop_listeners = CancellationToken::new();
         let stop_pages = CancellationToken::new();
         let context = ListenerContext {
@@ -155,6 +171,7 @@ impl App {
             secrets: lives.ingest_secrets,
             keys,
             board: board.clone(),
+            tracer,
             release: stop_listeners.child_token(),
             stop: stop_listeners.clone(),
         };
@@ -239,6 +256,7 @@ struct StageParts<'a> {
     lives: &'a Lives,
     clock: &'a Clock,
     rates: &'a Rates,
+    tracer: &'a Tracer,
 }
 
 async fn open_queues(config: &Config) -> anyhow::Result<Queues> {
@@ -300,6 +318,7 @@ async fn start_alerter(
             settings: parts.lives.alerter.clone(),
             clock: parts.clock.clone(),
             rates: parts.rates.clone(),
+            tracer: parts.tracer.clone(),
         },
         stop.clone(),
     );
@@ -312,7 +331,7 @@ fn new_delivery(
     stores: &Stores,
     lives: &Lives,
     board: &TargetBoard,
-    clock: &Clock,
+    (clock, tracer): (&Clock, &Tracer),
     stop: &CancellationToken,
 ) -> Delivery {
     Delivery::new(DeliveryParts {
@@ -322,6 +341,7 @@ fn new_delivery(
         board: board.clone(),
         remedy: lives.remedy.clone(),
         clock: clock.clone(),
+        tracer: tracer.clone(),
         stop: stop.clone(),
     })
 }

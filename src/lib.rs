@@ -39,6 +39,9 @@ pub mod secret;
 /// Secrets from HashiCorp Vault.
 pub mod vault;
 
+/// Login by an OpenID Connect provider.
+pub mod oidc;
+
 /// Durable hand-over between stages, at least once.
 pub mod queue;
 

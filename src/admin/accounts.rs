@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::passwords::{self, check_new, digest, hex, random, random_password, same};
+use super::provider::is_provided;
 use super::{Actor, Admin, AdminError};
 use crate::access::Role;
 use crate::secret::Secret;
@@ -95,7 +96,7 @@ impl Admin {
         self.open_session(user, peer).await
     }
 
-    async fn open_session(&self, user: &str, peer: IpAddr) -> Result<LoggedIn, AdminError> {
+    pub(super) async fn open_session(&self, user: &str, peer: IpAddr) -> Result<LoggedIn, AdminError> {
         let token = hex(&random::<32>()?);
         let (now, life) = (self.parts.clock.now(), self.parts.keeper.current().sessions.longest);
         let session = Session {
@@ -155,8 +156,9 @@ impl Admin {
     }
 
     async fn password_is_right(&self, user: &str, password: &str) -> Result<bool, AdminError> {
-        // A user who may not log in is compared with nobody's hash: that takes as long and never fits.
-        let stored = self.parts.stores.accounts.user(user).await?.filter(|user| user.enabled);
+        // A user who may not log in, or has no password here, is compared with nobody's hash: that takes as long and never fits.
+        let stored = self.parts.stores.accounts.user(user).await?;
+        let stored = stored.filter(|user| user.enabled && !is_provided(&user.name));
         let password = password.to_owned();
         self.hashing(move || passwords::verify(&password, stored.as_ref().map(|user| user.password_hash.as_str())))
             .await

@@ -33,6 +33,9 @@ pub enum AdminError {
         /// A key that is called much the same.
         near: Option<String>,
     },
+    /// Whoever it is does not get in.
+    #[error("{0}")]
+    NotLetIn(String),
     /// It was decided on what is no longer so; nothing was changed.
     #[error("{0}")]
     Outdated(String),

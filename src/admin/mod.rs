@@ -17,6 +17,7 @@ mod event_way;
 mod events;
 mod inventory;
 mod passwords;
+mod provider;
 mod rule_edits;
 mod rule_input;
 mod rule_trial;
@@ -69,23 +70,27 @@ pub use transfer::{ImportOptions, PlannedChange};
 pub use users::{OpenSession, TemporaryPassword, UserInfo};
 
 pub use crate::config::{Changed, Ignored, Origin, Setting};
+pub use crate::oidc::Callback as ProviderCallback;
 pub use crate::queue::Fault as QueueFault;
 pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport};
 pub use crate::store::{
     ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun, PartitionInfo, Tampering, TrailFault,
     TrailHead, TrailReport, Via, rule_tag, team_tag,
 };
-pub use crate::upkeep::slo::{LevelReport, State as LevelState, WindowReport};
+pub use crate::upkeep::slo::{Figures, LevelReport, PrometheusReport, State as LevelState, WindowReport};
 
 use crate::access::KeyRing;
 use crate::clock::Clock;
 use crate::config::Keeper;
 use crate::live::{Live, LiveSender};
 use crate::model::Timestamp;
+use crate::oidc::Oidc;
 use crate::queue::Queues;
 use crate::remedy::Remedy;
 use crate::secret::SecretPair;
 use crate::store::Stores;
+use crate::telemetry::logs::LogRing;
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{CertificateBoard, ListenerBoard, Rates, TargetBoard};
 use crate::upkeep::slo::Slo;
 
@@ -115,6 +120,12 @@ pub struct AdminParts {
     pub slo: Slo,
     /// Events per second.
     pub rates: Rates,
+    /// The last lines of the log.
+    pub logs: LogRing,
+    /// Takes the spans of requests.
+    pub tracer: Tracer,
+    /// Login by a provider, if there is one.
+    pub oidc: Option<Oidc>,
     /// The time.
     pub clock: Clock,
     /// The configured API keys.
@@ -159,5 +170,15 @@ impl Admin {
             trail: Arc::default(),
             trials: Arc::new(Semaphore::new(1)),
         }
+    }
+
+    /// Takes the spans of requests.
+    pub fn tracer(&self) -> &Tracer {
+        &self.parts.tracer
+    }
+
+    /// The last lines of the log.
+    pub fn logs(&self) -> &LogRing {
+        &self.parts.logs
     }
 }

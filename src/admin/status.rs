@@ -1,9 +1,10 @@
 //! How the appliance is: what the overview, the status page, `/ready` and `/metrics` show. Changes nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{self, DataUsage, DiskSpace};
-use super::{Admin, AdminError, LevelReport};
+use super::{Admin, AdminError, LevelReport, PrometheusReport};
 use crate::clock::Clock;
 use crate::model::{Judged, Timestamp};
 use crate::queue::{Depth, Fault};
@@ -83,6 +84,11 @@ pub struct Readiness {
 }
 
 impl Admin {
+    /// What Prometheus says of the service levels; `None` if none is asked.
+    pub fn prometheus_levels(&self) -> Option<Arc<PrometheusReport>> {
+        self.parts.slo.prometheus()
+    }
+
     /// The service levels, judged now.
     pub fn service_levels(&self) -> Vec<LevelReport> {
         self.parts.slo.report()

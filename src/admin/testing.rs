@@ -22,8 +22,10 @@ use crate::queue::{MemoryBackend, Queue, Queues};
 use crate::remedy::{self, Remedy, RemedyParts};
 use crate::secret::SecretPair;
 use crate::store::{RecentSettings, Stores};
+use crate::telemetry::logs::LogRing;
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{CertificateBoard, ListenerBoard, ListenerState, Rates, TargetBoard};
-use crate::upkeep::slo::{Settings, Slo, SloParts};
+use crate::upkeep::slo::{PrometheusSettings, Settings, Slo, SloParts};
 
 /// 2026-03-01T12:00:00Z.
 pub(crate) const NOON: Timestamp = Timestamp::from_millis(1_772_366_400_000);
@@ -73,6 +75,9 @@ impl TestAdmin {
             remedy: remedy(&queues, &clock),
             slo: slo(&stores, &clock).await,
             rates: Rates::new(clock.clone()),
+            logs: LogRing::default(),
+            tracer: Tracer::off(),
+            oidc: None,
             clock: clock.clone(),
             secrets: Live::constant(AdminSecrets {
                 admin_api_key: SecretPair::new("admin_api_key", "current-key").with_next("next-key"),
@@ -97,6 +102,7 @@ async fn slo(stores: &Stores, clock: &Clock) -> Slo {
         tell: Arc::new(|_| Box::pin(async { Ok(()) })),
         node: "muttd".to_owned(),
         ids: EventIds::new(9),
+        prometheus: PrometheusSettings::default(),
         clock: clock.clone(),
     };
     Slo::start(parts, CancellationToken::new()).await.expect("starts").0

@@ -4,6 +4,7 @@
 //! changed of a user ends the user's sessions.
 
 use super::passwords::{hex, random_password};
+use super::provider::is_provided;
 use super::{Actor, Admin, AdminError};
 use crate::access::Role;
 use crate::model::Timestamp;
@@ -127,6 +128,9 @@ impl Admin {
         actor: &Actor,
         reason: Option<&str>,
     ) -> Result<TemporaryPassword, AdminError> {
+        if is_provided(name) {
+            return Err(AdminError::invalid("name", "this user logs in by the provider and has no password here"));
+        }
         let password = random_password()?;
         let hash = self.hashed(password.clone()).await?;
         let update = UserUpdate { password: Some((hash, true)), ..UserUpdate::default() };

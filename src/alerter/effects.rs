@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::judgement::{Judgement, ORIGIN, Tally, panic_text};
+use super::spans::{self, Times};
 use super::{AlerterParts, AuditScope, Ruling, Settings, ShedMode, meta, route};
-use crate::model::{Alert, DeadLetter, DeathClass, Judged, TargetName};
+use crate::model::{Alert, DeadLetter, DeathClass, Judged, TargetName, Timestamp};
 use crate::queue::{Queue, QueueError, Record};
 use crate::store::{Overrun, StoreError, UnhandledEvents, UnhandledPolicy};
 use crate::telemetry::metrics::{ALERTER_BATCH_SECONDS, ALERTER_PROCESSED, ALERTER_SHED, UNHANDLED_META_ALERTS};
@@ -38,6 +39,8 @@ pub(super) struct Work {
     pub(super) shed: BTreeMap<TargetName, u64>,
     /// When its judging began.
     pub(super) started: Instant,
+    /// The same by the wall clock, and when it ended.
+    pub(super) judging: (Timestamp, Timestamp),
 }
 
 /// Why a write was given up.
@@ -110,13 +113,16 @@ impl Effects {
     }
 
     async fn apply_in_order(&self, work: Work) -> Result<(), Halt> {
-        let Work { judgement, ruling, shed, started } = work;
+        let Work { judgement, ruling, shed, started, judging } = work;
         let Judgement { seqs, judged, unhandled, mut dead, tally } = judgement;
         let settings = self.parts.settings.get();
         let mut alerts: Vec<Alert> = judged.iter().flat_map(|judged| judged.iter()).filter_map(route::alert).collect();
 
+        let clock = &self.parts.clock;
+        let writing = clock.now();
         let (refused, overruns) =
             tokio::try_join!(self.record(&judged, settings.audit), self.count(&settings, unhandled))?;
+        let writing = (writing, clock.now());
         dead.extend(refused);
         let metas: Vec<Alert> = overruns.iter().map(|overrun| meta::meta_alert(overrun, &ruling, &settings)).collect();
         let meta_rows = Arc::new(metas.iter().map(meta::judged).collect::<Vec<_>>());
@@ -128,6 +134,7 @@ impl Effects {
         self.bury(&self.parts.dead_events, dead).await?;
         self.stored("event queue", || self.parts.events.ack(&seqs)).await?;
 
+        spans::tell(&self.parts.tracer, &judged, Times { judging, writing });
         count_outcomes(tally, metas.len());
         if shed.is_empty() {
             self.parts.rates.count_forwarded(alerts.len() as u64);

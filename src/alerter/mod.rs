@@ -30,6 +30,7 @@ mod route;
 mod selection;
 mod settings;
 mod signature;
+mod spans;
 mod traffic;
 mod worker;
 
@@ -53,6 +54,7 @@ use crate::model::{DeadLetter, Event, Judged};
 use crate::queue::{Outboxes, Queue};
 use crate::store::{AuditLog, Unhandled};
 use crate::telemetry::Rates;
+use crate::telemetry::trace::Tracer;
 
 /// Takes every judged event for the recent store; must neither wait nor fail.
 pub type RecentSink = Arc<dyn Fn(&Arc<Vec<Judged>>) + Send + Sync>;
@@ -84,6 +86,8 @@ pub struct AlerterParts {
     pub clock: Clock,
     /// Alerts per minute, for the pages.
     pub rates: Rates,
+    /// Takes the spans of traced events.
+    pub tracer: Tracer,
 }
 
 /// Starts the alerter. When `stop` is cancelled it finishes the batches in hand (well under a second unless storage is

@@ -17,6 +17,7 @@ use crate::rules::{RuleSet, Scratch};
 use crate::store::{
     EventPage, EventQuery, NumberedPage, Overrun, Sighting, StoreError, StoreResult, UnhandledEvents, UnhandledPolicy,
 };
+use crate::telemetry::trace::Tracer;
 
 /// Keeps rows by event id, fails the first `failures` calls, and refuses rows with the message `unstorable`.
 #[derive(Default)]
@@ -117,6 +118,7 @@ impl House {
         let ruling = Ruling { rules: RuleSet::compile(&rules).0, dev_hosts: ["lab1".to_owned()].into(), teams };
         let clock = Clock::fixed(NOW);
         let parts = AlerterParts {
+            tracer: Tracer::off(),
             events: Queue::of_batches("events", Arc::clone(&backend) as _),
             outboxes: OutboxMap::from([(name, outbox.clone())]).into(),
             dead_events: Queue::of_singles("dlq.alerter", single("dlq.alerter")),

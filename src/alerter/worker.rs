@@ -185,7 +185,10 @@ impl Worker {
             judgement
         });
         match judged.await {
-            Ok(judgement) => Some(Work { judgement, ruling, shed, started }),
+            Ok(judgement) => {
+                let judging = (now, self.parts.clock.now());
+                Some(Work { judgement, ruling, shed, started, judging })
+            }
             Err(error) => {
                 // Judging catches panics event by event, so this is a fault of the stage itself.
                 error!(%error, "a batch of events could not be judged; it will be tried again");

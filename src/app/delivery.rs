@@ -20,6 +20,7 @@ use crate::queue::{Outboxes, Queue};
 use crate::remedy::{self, Healths, ProbeParts, start_probe};
 use crate::store::AuditLog;
 use crate::telemetry::TargetBoard;
+use crate::telemetry::trace::Tracer;
 
 /// What every forwarder and prober is built from.
 pub(super) struct DeliveryParts {
@@ -29,6 +30,7 @@ pub(super) struct DeliveryParts {
     pub(super) board: TargetBoard,
     pub(super) remedy: Live<remedy::Settings>,
     pub(super) clock: Clock,
+    pub(super) tracer: Tracer,
     pub(super) stop: CancellationToken,
 }
 
@@ -141,6 +143,7 @@ impl Delivery {
             audit: Arc::clone(&parts.audit),
             board,
             clock: parts.clock.clone(),
+            tracer: parts.tracer.clone(),
         };
         let forwarder = forward::start(forwarder, commands, stop.clone());
         let (told, health) = live(Health::unknown(name.clone()));

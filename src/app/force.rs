@@ -14,6 +14,7 @@ use crate::config::{Commit, Config, Keeper};
 use crate::live::{Live, LiveSender, live};
 use crate::net::tls::{Certificates, TlsPlan};
 use crate::telemetry::logs::LogControl;
+use crate::telemetry::trace;
 use crate::{alerter, ingest, remedy, store, upkeep};
 
 /// The writing sides of everything that can change at run time.
@@ -26,6 +27,7 @@ pub(super) struct Senders {
     slo: LiveSender<upkeep::slo::Settings>,
     recent: LiveSender<store::RecentSettings>,
     audit: LiveSender<store::AuditSettings>,
+    trace: LiveSender<trace::Settings>,
 }
 
 /// The reading sides, as the stages get them.
@@ -38,6 +40,7 @@ pub(super) struct Lives {
     pub(super) slo: Live<upkeep::slo::Settings>,
     pub(super) recent: Live<store::RecentSettings>,
     pub(super) audit: Live<store::AuditSettings>,
+    pub(super) trace: Live<trace::Settings>,
 }
 
 /// Both sides, with the values of `config`.
@@ -50,6 +53,7 @@ pub(super) fn lives(config: &Config) -> (Senders, Lives) {
     let (slo_sender, slo) = live(config.slo.clone());
     let (recent_sender, recent) = live(config.recent);
     let (audit_sender, audit) = live(config.audit);
+    let (trace_sender, trace) = live(config.trace.clone());
     let senders = Senders {
         ingest: ingest_sender,
         ingest_secrets: ingest_secrets_sender,
@@ -59,8 +63,9 @@ pub(super) fn lives(config: &Config) -> (Senders, Lives) {
         slo: slo_sender,
         recent: recent_sender,
         audit: audit_sender,
+        trace: trace_sender,
     };
-    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, remedy, slo, recent, audit })
+    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, remedy, slo, recent, audit, trace })
 }
 
 /// Everything that goes by the configuration.
@@ -73,8 +78,8 @@ pub(super) struct Force {
     pub(super) tls: Mutex<TlsPlan>,
     /// Has rules, hosts and teams read again.
     pub(super) changed: Arc<Notify>,
-    /// The log's filter, where this process has one of its own.
-    pub(super) logs: Option<LogControl>,
+    /// The log's filter.
+    pub(super) logs: LogControl,
 }
 
 impl Force {
@@ -112,9 +117,8 @@ impl Force {
         replace(&senders.slo, &config.slo);
         replace(&senders.recent, &config.recent);
         replace(&senders.audit, &config.audit);
-        if let Some(logs) = &self.logs
-            && let Err(error) = logs.set_filter(&config.log_filter)
-        {
+        replace(&senders.trace, &config.trace);
+        if let Err(error) = self.logs.set_filter(&config.log_filter) {
             // The filter was checked with the configuration; only a log that is gone can refuse it.
             tracing::error!("Log filter kept: {error}");
         }

@@ -15,14 +15,14 @@ use crate::model::EventIds;
 use crate::queue::Queues;
 use crate::store::Stores;
 use crate::telemetry::metrics;
-use crate::upkeep::slo::{Slo, SloParts};
+use crate::upkeep::slo::{PrometheusSettings, Slo, SloParts};
 
 /// Starts counting.
 pub(super) async fn start(
     queues: &Queues,
     stores: &Stores,
     lives: &Lives,
-    clock: &Clock,
+    (clock, prometheus): (&Clock, PrometheusSettings),
     node: String,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Slo, JoinHandle<()>)> {
@@ -33,6 +33,7 @@ pub(super) async fn start(
         tell: reporter(queues, stores, lives),
         node,
         ids: EventIds::new(random_seed()?),
+        prometheus,
         clock: clock.clone(),
     };
     Slo::start(parts, stop.clone()).await.context("cannot read the counts of the service levels")

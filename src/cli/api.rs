@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 
 use super::trust::TrustArgs;
@@ -16,6 +16,9 @@ use crate::secret::Secret;
 
 /// An answer takes no longer: acts on ten thousand letters need some seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Streams end by themselves long before; this is for an appliance that vanished.
+const STREAM_LIFE: Duration = Duration::from_secs(3_600);
 
 /// Whether one is there at all shows sooner.
 const GREETING: Duration = Duration::from_secs(5);
@@ -100,6 +103,18 @@ impl Api {
         self.answer(request).await
     }
 
+    /// Opens a stream below `/api/v2`; it lasts until the appliance ends it.
+    pub async fn stream(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        let sent = self.request(Method::GET, path).timeout(STREAM_LIFE).send().await;
+        let answer = sent.with_context(|| self.silence())?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let text = answer.text().await.unwrap_or_default();
+        Err(refusal(status, &serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
     /// Whether an appliance is there.
     pub async fn answers(&self) -> bool {
         let asked = self.client.get(format!("{}/health", self.url)).timeout(GREETING).send().await;
@@ -117,21 +132,27 @@ impl Api {
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
         let sent = request.send().await;
-        let answer = sent.with_context(|| format!("the appliance at {} does not answer; is it running?", self.url))?;
+        let answer = sent.with_context(|| self.silence())?;
         let status = answer.status();
         let text = answer.text().await.context("the appliance's answer broke off")?;
         let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if status.is_success() {
-            return Ok(value);
-        }
-        let told = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-        let (error, detail) = (told("error"), told("detail"));
-        // A problem without more to say has the same text in both.
-        match (error.is_empty(), detail.is_empty() || detail == error) {
-            (true, _) => bail!("the appliance answered {status}"),
-            (false, true) => bail!("{error}"),
-            (false, false) => bail!("{error}: {detail}"),
-        }
+        if status.is_success() { Ok(value) } else { Err(refusal(status, &value)) }
+    }
+
+    fn silence(&self) -> String {
+        format!("the appliance at {} does not answer; is it running?", self.url)
+    }
+}
+
+/// What an answer that is no success says.
+fn refusal(status: StatusCode, answer: &Value) -> anyhow::Error {
+    let told = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+    let (error, detail) = (told("error"), told("detail"));
+    // A problem without more to say has the same text in both.
+    match (error.is_empty(), detail.is_empty() || detail == error) {
+        (true, _) => anyhow!("the appliance answered {status}"),
+        (false, true) => anyhow!("{error}"),
+        (false, false) => anyhow!("{error}: {detail}"),
     }
 }
 

@@ -70,8 +70,8 @@ fn stop_on_signal(stop: &CancellationToken) -> anyhow::Result<()> {
 async fn demonstrate(args: &DemoArgs, data: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
     let receiver = MockMoog::start(TcpListener::bind("127.0.0.1:0")?, MockOptions::default())?;
     let config = Config::load_with(data, None, demo_variables(receiver.local_addr()))?;
-    logs::init("warn", logs::LogFormat::Text)?;
-    let (app, greeting) = App::start(config, None).await.context("cannot start the demo")?;
+    let log = logs::init("warn", logs::LogFormat::Text)?.with_fixed_filter();
+    let (app, greeting) = App::start(config, log).await.context("cannot start the demo")?;
     install_samples(app.admin()).await.context("cannot install the sample rules")?;
     let targets = DemoTargets {
         syslog_udp: address(&app, "syslog_udp")?,

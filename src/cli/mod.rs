@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod dlq;
 pub mod keys;
+pub mod logs;
 pub mod mock_moog;
 pub mod samples;
 pub mod secrets;
@@ -60,6 +61,8 @@ enum Command {
     Export(transfer::ExportArgs),
     /// Make rules, hosts, teams, settings and targets what a file says.
     Import(transfer::ImportArgs),
+    /// Show the last lines that a running appliance logged, and follow them.
+    Logs(logs::LogsArgs),
     /// Show the service levels of a running appliance.
     Slo(slo::SloArgs),
     /// Make users, change their roles and passwords, end their sessions.
@@ -119,6 +122,7 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Audit(args) => audit::run(args).await,
             Command::Export(args) => transfer::export(args).await,
             Command::Import(args) => transfer::import(args).await,
+            Command::Logs(args) => logs::run(args).await,
             Command::Slo(args) => slo::run(args).await,
             Command::Users(args) => users::run(args).await,
             Command::Keys(args) => keys::run(args).await,

@@ -50,7 +50,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         sources = sources.with_vault(vault);
     }
     let config = sources.load()?;
-    let (app, greeting) = App::start(config, Some(log_control)).await.context("cannot start")?;
+    let (app, greeting) = App::start(config, log_control).await.context("cannot start")?;
     show(&greeting);
     loop {
         tokio::select! {

@@ -156,6 +156,9 @@ const fn integer(min: i64, max: i64) -> Kind {
 /// Whether clients show certificates.
 const CLIENT_CERTIFICATES: &[&str] = &["off", "optional", "required"];
 
+/// Ways to write log lines.
+const LOG_FORMATS: &[&str] = &["auto", "text", "json", "journald"];
+
 /// Times that can count as slow: bounds of the histograms, in seconds.
 const SLOW: &[&str] = &["0.05", "0.1", "0.25", "0.5", "1", "2", "5", "10"];
 
@@ -221,8 +224,26 @@ pub const KEYS: &[Key] = &[
     key("vault", "poll_seconds", "MUTTD_VAULT_POLL_SECONDS", integer(1, 3_600), "30", "Time from one look at the secret to the next.").unit("seconds").read_by("vault").after_restart(),
     key("vault", "start_wait_seconds", "MUTTD_VAULT_START_WAIT_SECONDS", integer(0, 600), "30", "How long a start waits for Vault's first answer.").unit("seconds").read_by("vault").after_restart(),
     key("vault", "required", "MUTTD_VAULT_REQUIRED", Kind::Truth, "false", "Whether a start without an answer of Vault is refused; else it goes on with the secrets of other sources, and alerts for targets without theirs wait.").read_by("vault").after_restart(),
-    key("log", "level", "MUTTD_LOG", Kind::LogFilter, "info", "What is logged: error, warn, info, debug, trace, or a filter such as `info,muttd::forward=debug`.").read_by("telemetry"),
-    key("log", "format", "MUTTD_LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "Log lines for people or for machines.").read_by("telemetry").after_restart(),
+    key("oidc", "issuer", "MUTTD_OIDC_ISSUER", Kind::Text, "", "Issuer of an OpenID Connect provider by which people may log in, as `https://login.example/realms/ops`; empty for none. Needs a build with the feature `oidc`; see SECURITY.md.").read_by("web").after_restart(),
+    key("oidc", "client_id", "MUTTD_OIDC_CLIENT_ID", Kind::Text, "muttd", "As what the provider knows this appliance.").read_by("web").after_restart(),
+    key("oidc", "client_secret", "MUTTD_OIDC_CLIENT_SECRET", Kind::Secret, "", "What proves that; empty for a public client.").read_by("web").after_restart(),
+    key("oidc", "redirect_url", "MUTTD_OIDC_REDIRECT_URL", Kind::Text, "", "Where the provider sends browsers back: this appliance's address as browsers reach it, and `/login/oidc/callback`.").read_by("web").after_restart(),
+    key("oidc", "scopes", "MUTTD_OIDC_SCOPES", Kind::Text, "openid profile email", "What the provider is asked for; `openid` must be among it.").read_by("web").after_restart(),
+    key("oidc", "name_claim", "MUTTD_OIDC_NAME_CLAIM", Kind::Text, "preferred_username", "The claim that becomes the user's name, after `oidc:`.").read_by("web").after_restart(),
+    key("oidc", "role_claim", "MUTTD_OIDC_ROLE_CLAIM", Kind::Text, "groups", "The claim that decides the role: a text or a list, or a path to one, as `realm_access.roles`.").read_by("web").after_restart(),
+    key("oidc", "admin_values", "MUTTD_OIDC_ADMIN_VALUES", Kind::List, "", "Its values that make an admin.").read_by("web").after_restart(),
+    key("oidc", "operator_values", "MUTTD_OIDC_OPERATOR_VALUES", Kind::List, "", "Its values that make an operator.").read_by("web").after_restart(),
+    key("oidc", "viewer_values", "MUTTD_OIDC_VIEWER_VALUES", Kind::List, "", "Its values that make a viewer. Without any of these values nobody gets in.").read_by("web").after_restart(),
+    key("oidc", "domains", "MUTTD_OIDC_DOMAINS", Kind::List, "", "Domains of verified mail addresses whose owners may log in; empty for all.").read_by("web").after_restart(),
+    key("oidc", "ca_file", "MUTTD_OIDC_CA_FILE", Kind::Text, "", "Certificates (PEM) to trust for the provider instead of the system's.").read_by("web").after_restart(),
+    key("slo", "prometheus_url", "MUTTD_SLO_PROMETHEUS_URL", Kind::Text, "", "Address of a Prometheus server that scrapes this appliance, as `http://prometheus.example:9090`: its figures are shown beside our own. Empty for none.").read_by("upkeep").after_restart().also(&["PROMETHEUS_URL"]),
+    key("slo", "prometheus_matchers", "MUTTD_SLO_PROMETHEUS_MATCHERS", Kind::Text, "", "Matchers that choose this appliance among those which that server scrapes, as `instance=\"10.0.0.7:8090\"`; empty for all.").read_by("upkeep").after_restart(),
+    key("slo", "prometheus_ca_file", "MUTTD_SLO_PROMETHEUS_CA_FILE", Kind::Text, "", "Certificates (PEM) to trust for it instead of the system's.").read_by("upkeep").after_restart(),
+    key("telemetry", "otlp_endpoint", "MUTTD_TELEMETRY_OTLP_ENDPOINT", Kind::Text, "", "Address of a collector for traces, by OTLP over HTTP, as `http://collector:4318`; empty for none. Needs a build with the feature `otlp`; see MONITORING.md.").read_by("telemetry").after_restart(),
+    key("telemetry", "otlp_headers", "MUTTD_TELEMETRY_OTLP_HEADERS", Kind::Secret, "", "Headers for it, as `name=value,name=value`.").read_by("telemetry").after_restart(),
+    key("telemetry", "otlp_ca_file", "MUTTD_TELEMETRY_OTLP_CA_FILE", Kind::Text, "", "Certificates (PEM) to trust for it instead of the system's.").read_by("telemetry").after_restart(),
+    key("log", "level", "MUTTD_LOG", Kind::LogFilter, "info", "What is logged: error, warn, info, debug, trace, or a filter such as `info,muttd::forward=debug`. The setting log_level, which is changed at run time, wins over it.").read_by("telemetry"),
+    key("log", "format", "MUTTD_LOG_FORMAT", Kind::Choice(LOG_FORMATS), "auto", "How log lines are written: text for people, json for machines, journald with their fields into systemd's journal; auto is journald if standard error is the journal's, else text.").read_by("telemetry").after_restart(),
     key("queue", "reserve_free_bytes", "MUTTD_QUEUE_RESERVE_FREE_BYTES", integer(1 << 20, TERABYTE), "268435456", "Bytes of free disk below which no more events are taken, so that what is stored can still be processed.").unit("bytes").read_by("queue").after_restart(),
 
     key("dynamic", "max_ingest_queue_size", "MUTTD_DYNAMIC_MAX_INGEST_QUEUE_SIZE", integer(1, 1_000_000_000), "5000000", "Events the ingest queue may hold: from 90 % on TCP is not read, from 95 % on datagrams are dropped and counted, beyond it HTTP is answered 503.").unit("events").read_by("ingest").also(&["MAX_INGEST_QUEUE_SIZE"]),
@@ -254,6 +275,8 @@ pub const KEYS: &[Key] = &[
     key("dynamic", "remediation_batch_size", "MUTTD_DYNAMIC_REMEDIATION_BATCH_SIZE", integer(1, 100_000), "1000", "Dead letters put back in one remediation run, at most.").unit("letters").read_by("remedy").also(&["REMEDIATION_BATCH_SIZE"]),
     key("dynamic", "max_poison_retries", "MUTTD_DYNAMIC_MAX_POISON_RETRIES", integer(0, 1_000), "3", "A message that was put back so often and died again goes to the queue `dead` and is reported.").unit("tries").read_by("remedy").also(&["MAX_POISON_RETRIES"]),
     key("dynamic", "health_probe_ttl", "MUTTD_DYNAMIC_HEALTH_PROBE_TTL", integer(1, 3_600), "60", "Seconds for which a target's answer to a health probe counts; then it is asked again.").unit("seconds").read_by("remedy"),
+    key("dynamic", "trace_per_million", "MUTTD_DYNAMIC_TRACE_PER_MILLION", integer(0, 1_000_000), "1000", "Of a million events whose sender decided nothing, so many are traced. Acts while telemetry.otlp_endpoint is set.").unit("events").read_by("telemetry"),
+    key("dynamic", "log_level", "MUTTD_DYNAMIC_LOG_LEVEL", Kind::LogFilter, "", "What is logged, in the place of log.level: a level, or a filter such as `info,muttd::forward=debug`. Empty for what log.level says.").read_by("telemetry"),
     key("dynamic", "recent_max_bytes", "MUTTD_DYNAMIC_RECENT_MAX_BYTES", integer(1 << 20, TERABYTE), "2147483648", "Bytes the store of recent events may take on disk.").unit("bytes").read_by("store"),
     key("dynamic", "recent_max_days", "MUTTD_DYNAMIC_RECENT_MAX_DAYS", integer(1, 3_650), "7", "Days the store of recent events goes back, at most.").unit("days").read_by("store"),
     key("dynamic", "partition_advance_months", "MUTTD_DYNAMIC_PARTITION_ADVANCE_MONTHS", integer(0, 24), "3", "Months after the current one whose audit files are made ahead.").unit("months").read_by("store").also(&["PARTITION_ADVANCE_MONTHS"]),

@@ -37,11 +37,14 @@ pub use targets::Targets;
 use values::Values;
 pub use values::{ConfigError, Ignored, Origin};
 
+use crate::access::Role;
 use crate::clock::Clock;
 use crate::model::Team;
 use crate::net::tls::TlsPlan;
+use crate::oidc;
 use crate::secret::{Secret, SecretPair};
 use crate::telemetry::logs::LogFormat;
+use crate::telemetry::{otlp, trace};
 use crate::vault::{self, SecretId, Vault};
 use crate::{alerter, ingest, queue, remedy, store, upkeep};
 
@@ -84,6 +87,14 @@ pub struct Config {
     pub log_filter: String,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// The Prometheus server that is asked for service levels.
+    pub prometheus: upkeep::slo::PrometheusSettings,
+    /// Login by a provider.
+    pub oidc: Option<oidc::Settings>,
+    /// Where spans of traced events go.
+    pub otlp: otlp::Settings,
+    /// Which events are traced.
+    pub trace: trace::Settings,
     /// Every secret, and where it comes from.
     pub secrets: Keyring,
     /// Ingest and admin key, when they were made by this call and should be shown once.
@@ -147,7 +158,7 @@ impl Sources {
     pub fn logging(&self) -> Result<(String, LogFormat), ConfigError> {
         make_data_dir(&self.data_dir)?;
         let values = self.values()?;
-        Ok((values.text("log", "level"), log_format(&values)))
+        Ok((log_filter(&values), log_format(&values)))
     }
 
     /// Reads the secrets of every source; `earlier` is what was read before.
@@ -340,8 +351,16 @@ impl Raw {
                 reserve_free_bytes: values.number("queue", "reserve_free_bytes"),
                 ..queue::QueueOptions::default()
             },
-            log_filter: values.text("log", "level"),
+            log_filter: log_filter(values),
             log_format: log_format(values),
+            prometheus: upkeep::slo::PrometheusSettings {
+                url: values.text("slo", "prometheus_url"),
+                matchers: values.text("slo", "prometheus_matchers"),
+                ca_file: file(values, "slo", "prometheus_ca_file"),
+            },
+            oidc: oidc_settings(values),
+            otlp: otlp_settings(values),
+            trace: trace::Settings { per_million: values.number("dynamic", "trace_per_million") },
             fresh_keys: secrets.fresh_keys(),
             secrets: keyring,
             raw: self,
@@ -452,7 +471,55 @@ fn device_zone(text: &str) -> Result<Option<FixedOffset>, ConfigError> {
 }
 
 fn log_format(values: &Values) -> LogFormat {
-    if values.text("log", "format") == "json" { LogFormat::Json } else { LogFormat::Text }
+    match values.text("log", "format").as_str() {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        "journald" => LogFormat::Journald,
+        _ => LogFormat::Auto,
+    }
+}
+
+/// Without an issuer there is none.
+fn oidc_settings(values: &Values) -> Option<oidc::Settings> {
+    let text = |name: &'static str| values.text("oidc", name);
+    let roles = |role, name: &'static str| (role, values.list("oidc", name));
+    let settings = oidc::Settings {
+        issuer: text("issuer"),
+        client_id: text("client_id"),
+        client_secret: values.secret("oidc", "client_secret").0,
+        redirect_url: text("redirect_url"),
+        scopes: text("scopes"),
+        name_claim: text("name_claim"),
+        role_claim: text("role_claim"),
+        roles: [
+            roles(Role::Admin, "admin_values"),
+            roles(Role::Operator, "operator_values"),
+            roles(Role::Viewer, "viewer_values"),
+        ],
+        domains: values.list("oidc", "domains"),
+        ca_file: file(values, "oidc", "ca_file"),
+    };
+    Some(settings).filter(|settings| !settings.issuer.is_empty())
+}
+
+fn otlp_settings(values: &Values) -> otlp::Settings {
+    otlp::Settings {
+        endpoint: values.text("telemetry", "otlp_endpoint"),
+        headers: values.secret("telemetry", "otlp_headers").0,
+        ca_file: file(values, "telemetry", "otlp_ca_file"),
+    }
+}
+
+/// A file that is named, if one is.
+fn file(values: &Values, section: &'static str, name: &'static str) -> Option<PathBuf> {
+    Some(values.text(section, name)).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// The setting that can be changed at run time, else the one of file and environment.
+fn log_filter(values: &Values) -> String {
+    Some(values.text("dynamic", "log_level"))
+        .filter(|filter| !filter.is_empty())
+        .unwrap_or_else(|| values.text("log", "level"))
 }
 
 /// Vault answers in milliseconds or is not well.

@@ -488,6 +488,8 @@ fn parse(key: &Key, text: &str) -> Result<Value, String> {
                 Team::new(text).map_err(|error| format!("is `{shown}`, but must be the name of a team: {error}"))?;
             Ok(Value::Text(team.as_str().to_owned()))
         }
+        // At run time an empty one means that file and environment decide.
+        Kind::LogFilter if text.is_empty() && key.is_dynamic() => Ok(Value::Text(String::new())),
         Kind::LogFilter => match logs::check(text) {
             Ok(()) => Ok(Value::Text(text.to_owned())),
             Err(error) => Err(format!("cannot be used: {error}")),

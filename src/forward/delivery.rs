@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use tracing::info;
 
 use super::desk::{Blame, Desk};
+use super::spans::Attempt;
 use super::{DeliveryError, FailureReason, Receipt, Secret, SecretPair, Settings, Wiring, retry};
 use crate::model::{Alert, DeadLetter, DeathClass, DeliveryOutcome};
 use crate::queue::{Leased, Seq};
@@ -68,16 +69,20 @@ impl Desk {
             }
         }
         if !load.alerts.is_empty() {
-            self.deliver(&load).await;
+            self.deliver(load).await;
         }
     }
 
-    async fn deliver(&self, load: &Load) {
+    async fn deliver(&self, mut load: Load) {
         let wiring = self.parts.wiring.get();
         let settings = &wiring.settings;
+        let parts = &self.parts;
+        let traced = Attempt::begin(&parts.tracer, &mut load.alerts, parts.clock.now());
+        let load = &load;
         let started = Instant::now();
         let call = AssertUnwindSafe(self.send(&wiring, &load.alerts)).catch_unwind().await;
         metrics::histogram!(FORWARD_LATENCY).record(started.elapsed().as_secs_f64());
+        traced.end(&parts.tracer, &parts.name, load.noted().into_iter(), call.as_ref().ok(), parts.clock.now());
         let ended = call.map_or(Ended::Broke, Ended::Answered);
         match ended {
             Ended::Answered(Ok(receipt)) => self.delivered(load, &receipt.answer).await,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::breaker::{Admission, Breaker, Effect};
 use super::strikes::Strikes;
@@ -285,6 +285,19 @@ impl Desk {
 
     /// A lost note is a lost remark, so failing to write one holds nothing up.
     pub(super) async fn note(&self, alerts: &[(u32, &Alert)], outcome: DeliveryOutcome, answer: &str) {
+        for (attempt, alert) in alerts {
+            let event = &alert.event;
+            debug!(
+                event.id = %event.id,
+                trace_id = %event.trace_id(),
+                correlation_id = event.correlation(),
+                target = %self.parts.name,
+                attempt,
+                answer,
+                "Delivery of an alert: {}",
+                outcome.name()
+            );
+        }
         let at = self.parts.clock.now();
         let notes = alerts.iter().map(|(attempt, alert)| DeliveryNote {
             event_id: alert.event.id,

@@ -29,6 +29,7 @@ mod kind;
 mod limit;
 mod retry;
 mod settings;
+mod spans;
 mod strikes;
 mod target;
 mod targets;
@@ -55,6 +56,7 @@ use crate::model::{Alert, DeadLetter, TargetName};
 use crate::queue::{Outboxes, Queue};
 pub use crate::secret::{Secret, SecretPair, Secrets};
 use crate::store::AuditLog;
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{TargetCommand, TargetHandle};
 
 /// What the forwarder of one target works with.
@@ -75,6 +77,8 @@ pub struct ForwarderParts {
     pub board: TargetHandle,
     /// The wall clock.
     pub clock: Clock,
+    /// Takes the spans of deliveries.
+    pub tracer: Tracer,
 }
 
 /// Starts the forwarder of one target; people reach it by `commands`. When `stop` is cancelled it leases no more, gives deliveries under way five

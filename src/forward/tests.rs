@@ -20,6 +20,7 @@ use crate::model::{
 use crate::queue::{Backend, MemoryBackend, Record};
 use crate::store::{EventPage, EventQuery, NumberedPage, StoreError, StoreResult};
 use crate::telemetry::TargetBoard;
+use crate::telemetry::trace::Tracer;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -189,6 +190,7 @@ impl House {
         let fallback = Queue::of_singles("alert.mail", Arc::new(MemoryBackend::new("alert.mail")));
         let (handle, commands) = board.register(moogsoft(), "told", String::new());
         let parts = ForwarderParts {
+            tracer: Tracer::off(),
             outbox: outbox.clone(),
             dead: dead.clone(),
             name: moogsoft(),

@@ -23,6 +23,7 @@ use crate::model::{Event, Flag, Protocol, write_events};
 use crate::queue::{Form, Queue, QueueError};
 use crate::telemetry::Rates;
 use crate::telemetry::metrics::{EVENTS_COMMITTED, EVENTS_DROPPED, EVENTS_RECEIVED, INGEST_FLAGGED};
+use crate::telemetry::trace::{Span, Tracer};
 
 /// Events in one record, at most.
 const BATCH_EVENTS: u64 = 1_024;
@@ -75,6 +76,8 @@ struct Submission {
     bytes: usize,
     /// `None` for listeners that do not wait (UDP).
     answer: Option<Asker>,
+    /// The spans of those that are traced; they end when the events are durable.
+    spans: Vec<Span>,
     _room: OwnedSemaphorePermit,
     _under_way: UnderWay,
 }
@@ -110,6 +113,7 @@ pub struct Intake {
     lanes: [Lane; LANES],
     /// Events between the gate and the queue.
     under_way: Arc<AtomicU64>,
+    tracer: Tracer,
 }
 
 /// The way in for one kind of input.
@@ -122,10 +126,10 @@ struct Lane {
 impl Intake {
     /// Starts the batching task on the current runtime; it ends when every clone is dropped and all is committed.
     /// The handle that comes with it can be awaited for that.
-    pub fn start(queue: Queue<Event>, gate: Gate, rates: Rates) -> (Self, tokio::task::JoinHandle<()>) {
+    pub fn start(queue: Queue<Event>, gate: Gate, rates: Rates, tracer: Tracer) -> (Self, tokio::task::JoinHandle<()>) {
         let (lanes, waiting) = lanes();
-        let task = tokio::spawn(run(waiting, queue.clone(), rates));
-        (Self { gate: Arc::new(gate), queue, lanes, under_way: Arc::default() }, task)
+        let task = tokio::spawn(run(waiting, queue.clone(), rates, tracer.clone()));
+        (Self { gate: Arc::new(gate), queue, lanes, under_way: Arc::default(), tracer }, task)
     }
 
     /// Hands over events and waits until they are on stable storage (`Ok`) or refused (given back).
@@ -174,8 +178,8 @@ impl Intake {
         let room = Arc::clone(&lane.room).acquire_many_owned(permits).await.map_err(|_| Refusal::Stopping)?;
         let forms = write(events);
         let bytes = forms.iter().map(|form| form.bytes.len()).sum();
-        let submission =
-            Submission { forms, summary: Summary::of(events), bytes, answer, _room: room, _under_way: under_way };
+        let (summary, spans) = (Summary::of(events), traced(&self.tracer, events));
+        let submission = Submission { forms, summary, bytes, answer, spans, _room: room, _under_way: under_way };
         lane.sender.send(submission).await.map_err(|_| Refusal::Stopping)
     }
 
@@ -198,6 +202,28 @@ impl Intake {
         metrics::counter!(EVENTS_RECEIVED, "source" => protocol.name()).increment(events);
         metrics::counter!(EVENTS_DROPPED, "source" => protocol.name(), "reason" => reason.name()).increment(events);
     }
+}
+
+/// The spans of the events that are traced, and a line of the log for each at level debug.
+fn traced(tracer: &Tracer, events: &[Event]) -> Vec<Span> {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        for event in events {
+            tracing::debug!(
+                event.id = %event.id,
+                trace_id = %event.trace_id(),
+                correlation_id = event.correlation(),
+                source = event.source.protocol.name(),
+                "Took an event"
+            );
+        }
+    }
+    let Some(sampler) = tracer.sampler() else { return Vec::new() };
+    let span = |event: &Event| {
+        Span::of_event(event, "receive", event.received_at)
+            .with("muttd.source", event.source.protocol.name())
+            .with("network.peer.address", event.source.peer.to_string())
+    };
+    events.iter().filter(|event| sampler.takes(event)).map(span).collect()
 }
 
 /// Writes events in pieces that fit into records.
@@ -347,7 +373,7 @@ impl Submission {
 }
 
 /// Gathers submissions into records until every sender is gone, then waits for the appends under way.
-async fn run(mut waiting: Waiting, queue: Queue<Event>, rates: Rates) {
+async fn run(mut waiting: Waiting, queue: Queue<Event>, rates: Rates, tracer: Tracer) {
     let appends = Arc::new(Semaphore::new(APPENDS_AT_ONCE));
     let mut begun = tokio::time::Instant::now();
     loop {
@@ -362,9 +388,9 @@ async fn run(mut waiting: Waiting, queue: Queue<Event>, rates: Rates) {
             waiting.gather(&mut batch);
         }
         begun = tokio::time::Instant::now();
-        let (queue, rates) = (queue.clone(), rates.clone());
+        let (queue, rates, tracer) = (queue.clone(), rates.clone(), tracer.clone());
         tokio::spawn(async move {
-            commit(&queue, &rates, batch).await;
+            commit(&queue, &rates, &tracer, batch).await;
             drop(slot);
         });
     }
@@ -374,7 +400,7 @@ async fn run(mut waiting: Waiting, queue: Queue<Event>, rates: Rates) {
 }
 
 /// Appends one batch and tells everyone who waits.
-async fn commit(queue: &Queue<Event>, rates: &Rates, mut batch: Vec<Submission>) {
+async fn commit(queue: &Queue<Event>, rates: &Rates, tracer: &Tracer, mut batch: Vec<Submission>) {
     let forms: Vec<Form> = batch.iter_mut().flat_map(|submission| std::mem::take(&mut submission.forms)).collect();
     match queue.append_forms(&forms).await {
         Ok(()) => {
@@ -382,6 +408,7 @@ async fn commit(queue: &Queue<Event>, rates: &Rates, mut batch: Vec<Submission>)
             rates.count_received(events_in(&batch));
             let receipt = Receipt { queue_depth: queue.depth().items };
             for submission in batch {
+                submission.spans.into_iter().for_each(|span| tracer.record(Span { end: tracer.now(), ..span }));
                 answer(submission.answer, Ok(receipt));
             }
         }
@@ -430,7 +457,9 @@ mod tests {
         let room = Arc::clone(&lane.room).try_acquire_many_owned(1).expect("room");
         let (forms, summary) = (write(&events), Summary::of(&events));
         let (under_way, _) = UnderWay::begin(&Arc::default(), summary.events);
-        let submission = Submission { forms, summary, bytes: 100, answer: None, _room: room, _under_way: under_way };
+        let spans = Vec::new();
+        let submission =
+            Submission { forms, summary, bytes: 100, answer: None, spans, _room: room, _under_way: under_way };
         let sent = lane.sender.try_send(submission);
         assert!(sent.is_ok(), "the lane is full");
     }

@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::live::Live;
 use crate::model::EventIds;
 use crate::telemetry::ListenerBoard;
+use crate::telemetry::trace::Tracer;
 
 /// What every listener is given.
 #[derive(Clone)]
@@ -50,6 +51,8 @@ pub struct ListenerContext {
     pub keys: Live<KeyRing>,
     /// Where listeners tell how they are.
     pub board: ListenerBoard,
+    /// Takes the spans of requests.
+    pub tracer: Tracer,
     /// Cancelled when the listener is to let go of its socket; connections that are open go on.
     pub release: CancellationToken,
     /// Cancelled when everything is to stop taking; a child of it is `release`.

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::live::Live;
 use crate::model::{Event, EventIds};
 use crate::queue::{Backend, Depth, Lease, Queue, QueueError, Record, Seq, decode_items};
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{ListenerBoard, Rates};
 
 #[derive(Default)]
@@ -98,9 +99,10 @@ impl Backend for Memory {
 pub(super) fn context(memory: &Memory, settings: Settings, secrets: Secrets, clock: Clock) -> ListenerContext {
     let queue = Queue::of_batches("events", Arc::new(memory.clone()));
     let settings = Live::constant(settings);
-    let (intake, _task) = Intake::start(queue, Gate::new(settings.clone()), Rates::new(clock.clone()));
+    let (intake, _task) = Intake::start(queue, Gate::new(settings.clone()), Rates::new(clock.clone()), Tracer::off());
     let stop = CancellationToken::new();
     ListenerContext {
+        tracer: Tracer::off(),
         intake,
         ids: Arc::new(EventIds::new(1)),
         clock,

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventId, InvalidName, Oid, Severity, Text, Timestamp};
+use super::{EventId, InvalidName, Oid, Severity, Text, Timestamp, TraceContext};
 
 /// How an event reached us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -237,6 +237,8 @@ pub struct Event {
     pub raw: Text,
     /// How it was read.
     pub flags: Vec<Flag>,
+    /// The trace that its sender began; see [`Event::trace_id`].
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Event {
@@ -260,6 +262,7 @@ impl Event {
             fields: None,
             raw: Text::default(),
             flags: Vec::new(),
+            trace: None,
         }
     }
 
@@ -293,6 +296,7 @@ impl Event {
             + own(&self.hostname)
             + own(&self.message)
             + self.fields.as_ref().map_or(0, own)
+            + self.trace.as_ref().map_or(0, |trace| size_of::<TraceContext>() + trace.state.len())
             + trap
             + sd
     }

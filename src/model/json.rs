@@ -6,6 +6,13 @@ use super::{Alert, Cause, Event, SdElement, Trap};
 
 /// An event as the API shows it.
 pub fn event_json(event: &Event) -> Value {
+    let mut body = bare_json(event);
+    body["trace_id"] = event.trace_id().to_string().into();
+    body
+}
+
+/// The same without what receivers are told in another way: the trace, which is a header to them.
+fn bare_json(event: &Event) -> Value {
     let trap = event.trap.as_ref();
     json!({
         "id": event.id.to_string(),
@@ -39,7 +46,7 @@ pub fn event_json(event: &Event) -> Value {
 
 /// An alert as receivers get it in full: the event, and why it is an alert.
 pub fn alert_json(alert: &Alert) -> Value {
-    let mut body = event_json(&alert.event);
+    let mut body = bare_json(&alert.event);
     if let Value::Object(members) = &mut body {
         members.insert("alert_key".into(), alert.key().into());
         members.insert("environment".into(), alert.environment.name().into());

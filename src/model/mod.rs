@@ -12,6 +12,7 @@ mod rule;
 mod severity;
 mod text;
 mod time;
+mod trace;
 mod wire;
 
 pub use alert::{Alert, Cause, DeliveryNote, DeliveryOutcome};
@@ -26,4 +27,5 @@ pub use rule::{Condition, Environment, Handling, InvalidRule, MatchType, Rule, R
 pub use severity::{InvalidSeverity, Severity, facility_name, parse_facility};
 pub use text::Text;
 pub use time::Timestamp;
+pub use trace::{SpanId, TRACEPARENT, TRACESTATE, TraceContext, TraceId, scattered};
 pub use wire::{read_events, write_events};

@@ -5,8 +5,8 @@
 //! so that reading a batch back takes one allocation for the texts of all its events.
 //!
 //! A head: 32 bits that say what there is, id, receive time, [time stamp], severity, facility, peer, length of what
-//! arrived, position and length of each part, length of each text of its own, [flags], [structured data], [trap]; the
-//! last three are postcard with their length in front. Lengths and positions are LEB128. The form has no version of its
+//! arrived, position and length of each part, length of each text of its own, [flags], [structured data], [trap],
+//! [trace context]; the last four are postcard with their length in front. Lengths and positions are LEB128. The form has no version of its
 //! own: whoever keeps it writes a format byte before it and a checksum beside it. Damage is an error, never a panic.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -33,6 +33,8 @@ const TRAP: u32 = 1 << 7;
 const TEXTS: u32 = 8;
 const PART: u32 = 1;
 const OWN: u32 = 2;
+/// Behind the bits of ten texts, so that three more find room. What was written before there were traces has it unset.
+const TRACE: u32 = 1 << 28;
 
 /// The texts of an event beside what arrived, in the order of their bits.
 fn texts(event: &Event) -> [Option<&Text>; 7] {
@@ -113,6 +115,10 @@ fn write_head(event: &Event, out: &mut Vec<u8>) {
     if let Some(trap) = &event.trap {
         bits |= TRAP;
         write_postcard(&**trap, out);
+    }
+    if let Some(trace) = &event.trace {
+        bits |= TRACE;
+        write_postcard(&**trace, out);
     }
     out[bits_at..bits_at + 4].copy_from_slice(&bits.to_le_bytes());
 }
@@ -202,6 +208,9 @@ fn read_head(head: &mut Reader<'_>, texts: &mut Texts) -> Result<Event, &'static
     if bits & TRAP != 0 {
         event.trap = Some(Box::new(head.postcard()?));
     }
+    if bits & TRACE != 0 {
+        event.trace = Some(Box::new(head.postcard()?));
+    }
     Ok(event)
 }
 
@@ -259,7 +268,7 @@ impl<'a> Reader<'a> {
 
     fn postcard<T: Deserialize<'a>>(&mut self) -> Result<T, &'static str> {
         let length = self.length()? as usize;
-        postcard::from_bytes(self.take(length)?).map_err(|_| "flags, structured data or a trap are damaged")
+        postcard::from_bytes(self.take(length)?).map_err(|_| "flags, structured data, a trap or a trace are damaged")
     }
 }
 
@@ -316,7 +325,7 @@ impl<'de> Deserialize<'de> for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Flag, SdElement, Trap};
+    use crate::model::{Flag, SdElement, TraceContext, Trap};
 
     fn event_of(raw: &str) -> Event {
         let at = Timestamp::from_micros(1_800_000_000_000_000);
@@ -358,6 +367,8 @@ mod tests {
         let version = "2c".to_owned();
         let trap = Trap { oid, varbinds: Vec::new(), agent: None, uptime: Some(7), version, inform: true };
         event.trap = Some(Box::new(trap));
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        event.trace = TraceContext::parse(traceparent, Some("vendor=1")).map(Box::new);
         event
     }
 
@@ -375,6 +386,19 @@ mod tests {
             let alone = postcard::to_stdvec(&event).expect("encodes");
             assert_eq!(postcard::from_bytes::<Event>(&alone).expect("decodes"), event);
         }
+    }
+
+    #[test]
+    fn what_was_written_before_there_were_traces_is_read_as_it_was() {
+        // One event `x` of 192.0.2.1, as the version before wrote it.
+        let mut bytes = vec![1, 0, 0, 0, 37, 0, 0, 0, 1, 0, 0, 0];
+        bytes.extend((1_u32 << TEXTS << 2).to_le_bytes());
+        bytes.extend([7; 16]);
+        bytes.extend(5_i64.to_le_bytes());
+        bytes.extend([NONE, NONE, 192, 0, 2, 1, 1, 0, 1, b'x']);
+        bytes[4] = u8::try_from(bytes.len() - PREFIX - 1).expect("short");
+        let [event] = <[Event; 1]>::try_from(read_all(&bytes).expect("readable")).expect("one event");
+        assert_eq!((&*event.message, event.trace.as_ref(), event.trace_id().as_bytes()), ("x", None, &[7; 16]));
     }
 
     #[test]

@@ -33,6 +33,7 @@ use tower::ServiceExt;
 
 use super::problem;
 use super::tls::{Door, OverTls, Secured};
+use crate::model::{TRACEPARENT, TRACESTATE, TraceContext};
 
 /// The header that carries a request's correlation id, both ways.
 pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -270,6 +271,14 @@ async fn answer(
 /// The correlation id a request carries, if it is 1 to 128 visible ASCII characters and nothing else.
 pub fn sent_correlation_id(headers: &HeaderMap) -> Option<&str> {
     headers.get(&CORRELATION_ID).and_then(sane)
+}
+
+/// The trace that a request belongs to, if it says so as the standard has it. More than one `traceparent` is none.
+pub fn sent_trace(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut given = headers.get_all(TRACEPARENT).iter();
+    let (Some(parent), None) = (given.next(), given.next()) else { return None };
+    let states: Vec<&str> = headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok()).collect();
+    TraceContext::parse(parent.to_str().ok()?, Some(&states.join(",")))
 }
 
 fn sane(value: &HeaderValue) -> Option<&str> {

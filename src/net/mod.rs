@@ -4,6 +4,7 @@ pub mod api_version;
 mod bind;
 mod holder;
 pub mod http;
+pub mod outbound;
 pub mod problem;
 mod retry;
 mod strangers;

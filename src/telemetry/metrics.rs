@@ -76,6 +76,8 @@ metrics_table! {
     FORWARD_LATENCY = "mutt_moog_request_seconds", Histogram, "", "Time of one delivery.";
     FORWARD_DEAD = "mutt_forward_dead_letters_total", Counter, "target", "Alerts given up and put into the dead letter queue.";
     TARGET_UP = "mutt_forward_target_up", Gauge, "target", "1 after a delivery that the target took, 0 after one that failed.";
+    TRACE_SPANS = "mutt_trace_spans_total", Counter, "outcome", "Spans of traced events: exported, dropped (no room in the queue) or failed (the collector did not take them).";
+    WEB_STREAMS = "mutt_web_streams", Gauge, "", "Streams of server-sent events that are open.";
     HTTP_REQUESTS = "mutt_http_requests_total", Counter, "status", "Requests to UI and API by HTTP status.";
     LOGINS = "mutt_logins_total", Counter, "result", "Logins to the web UI, by result.";
     BUILD_INFO = "mutt_build_info", Gauge, "version", "1, with the version as label.";

@@ -4,9 +4,11 @@ mod certificates;
 mod listeners;
 pub mod logs;
 pub mod metrics;
+pub mod otlp;
 mod rates;
 mod sample;
 mod targets;
+pub mod trace;
 
 pub use certificates::{CertificateBoard, CertificateFacts, CertificateStatus};
 pub use listeners::{ListenerBoard, ListenerHandle, ListenerState, ListenerStatus};

@@ -6,9 +6,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use metrics::counter;
+use tracing::Instrument as _;
 
 use super::Web;
 use super::fault::{self, Fault, Reader};
+use super::spans::RequestSpan;
 use crate::net::api_version;
 use crate::net::http::{CORRELATION_ID, new_correlation_id, sent_correlation_id};
 use crate::net::tls::OverTls;
@@ -16,7 +18,7 @@ use crate::telemetry::metrics::HTTP_REQUESTS;
 
 /// No inline code, nothing from elsewhere, no frames around us.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
-     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Browsers that came over TLS once come no other way for a year (RFC 6797). They disregard it where they do not trust the
 /// certificate, so a self-signed one locks nobody out.
@@ -49,12 +51,21 @@ pub(super) async fn wrap(State(web): State<Web>, mut request: Request, next: Nex
     let reader = reader_of(request.uri().path());
     request.extensions_mut().insert(correlation.clone());
     let over_tls = request.extensions().get::<OverTls>().is_some();
-    let path = request.uri().path().to_owned();
+    let traced = RequestSpan::begin(&web.admin, request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = match api_version::negotiate(request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            let (id, trace_id) = (&correlation.0, tracing::field::Empty);
+            let span = tracing::info_span!("request", correlation_id = %id, trace_id);
+            if let Some(trace_id) = traced.trace_id() {
+                span.record("trace_id", tracing::field::display(trace_id));
+            }
+            next.run(request).instrument(span).await
+        }
         Err(unserved) => Fault::bad_request(unserved.to_string()).into_response(),
     };
     let mut response = fault::render(response, reader, &correlation.0, &web.assets);
+    traced.end(&web.admin, &method, &path, response.status());
     counter!(HTTP_REQUESTS, "status" => response.status().as_u16().to_string()).increment(1);
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {

@@ -107,7 +107,7 @@ impl From<AdminError> for Fault {
             AdminError::Invalid { field: Some(field), why } => Self::field(&field, why),
             AdminError::Invalid { field: None, .. } => Self::bad_request(sentence),
             AdminError::BadLogin => Self::new(StatusCode::UNAUTHORIZED, sentence),
-            AdminError::BadSetupToken => Self::new(StatusCode::FORBIDDEN, sentence),
+            AdminError::BadSetupToken | AdminError::NotLetIn(_) => Self::new(StatusCode::FORBIDDEN, sentence),
             AdminError::TooManyTries { after } => {
                 let mut fault = Self::new(StatusCode::TOO_MANY_REQUESTS, sentence);
                 fault.retry_after = Some(after.as_secs().max(1));

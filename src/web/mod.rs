@@ -18,6 +18,7 @@ pub mod probes;
 mod rights;
 #[cfg(test)]
 mod rights_tests;
+mod spans;
 mod sse;
 #[cfg(test)]
 mod tests;

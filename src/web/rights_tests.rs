@@ -122,7 +122,7 @@ async fn every_route_asks_for_the_right_that_is_declared_for_it() {
             visitors.push(Visitor::new(&site, role).await);
         }
     }
-    let open = ["/login", "/setup"];
+    let open = ["/login", "/login/oidc", "/login/oidc/callback", "/setup"];
     let mut all = routes("src/web/pages", |_| "");
     all.retain(|route| !open.contains(&route.path.as_str()));
     all.extend(api_routes(&site));

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
+use crate::telemetry::metrics::WEB_STREAMS;
 
 /// Streams at once, of all kinds together: each holds a connection, of which the listener has 1,024.
 const MOST: usize = 64;
@@ -42,8 +43,26 @@ pub(super) struct Streams {
 
 /// A place for one stream, given back when the stream ends.
 pub(super) struct Place {
-    held: OwnedSemaphorePermit,
+    held: Held,
     stop: CancellationToken,
+}
+
+/// Counts the stream for as long as it is there.
+struct Held {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Held {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!(WEB_STREAMS).increment(1.0);
+        Self { _permit: permit }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        metrics::gauge!(WEB_STREAMS).decrement(1.0);
+    }
 }
 
 impl Streams {
@@ -54,13 +73,13 @@ impl Streams {
 
     /// A place, or 503 when all are taken.
     pub fn place(&self) -> Result<Place, Fault> {
-        let held = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             let mut fault = Fault::new(StatusCode::SERVICE_UNAVAILABLE, "too many streams are open");
             fault.detail = Some(format!("at most {MOST} at once; close one, or ask without a stream"));
             fault.retry_after = Some(HEARTBEAT.as_secs());
             fault
         })?;
-        Ok(Place { held, stop: self.stop.clone() })
+        Ok(Place { held: Held::new(permit), stop: self.stop.clone() })
     }
 }
 

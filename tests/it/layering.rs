@@ -11,6 +11,7 @@ const GROUND: &[&str] = &["model", "clock", "live", "net", "telemetry", "tls", "
 /// What each module may import besides itself and the ground.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("vault", &[]),
+    ("oidc", &[]),
     ("queue", &[]),
     ("store", &[]),
     ("ingest", &["queue"]),
@@ -18,8 +19,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("forward", &["queue", "store"]),
     ("remedy", &["queue"]),
     ("upkeep", &["queue", "store", "rules"]),
-    ("config", &["ingest", "alerter", "forward", "remedy", "upkeep", "queue", "store", "vault"]),
-    ("admin", &["queue", "store", "rules", "remedy", "upkeep", "config", "vault"]),
+    ("config", &["ingest", "alerter", "forward", "remedy", "upkeep", "queue", "store", "vault", "oidc"]),
+    ("admin", &["queue", "store", "rules", "remedy", "upkeep", "config", "vault", "oidc"]),
     ("web", &["admin", "config"]),
     ("cli", &["admin", "config", "app", "vault"]),
 ];
@@ -33,12 +34,12 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sled", &["queue/"]),
     ("rusqlite", &["store/sqlite/"]),
     ("governor", &["ingest/gate.rs", "forward/limit.rs"]),
-    ("reqwest", &["forward/", "cli/", "vault/"]),
+    ("reqwest", &["forward/", "cli/", "vault/", "net/outbound.rs", "telemetry/otlp/", "oidc/provider.rs"]),
     ("lettre", &["forward/targets/smtp", "forward/targets/mail.rs"]),
     ("minijinja", &["forward/targets/template.rs"]),
     ("tokio_rustls", &["forward/targets/wire.rs", "net/tls/"]),
     ("rcgen", &["net/tls/"]),
-    ("ring", &["forward/targets/webhook.rs", "store/sqlite/trail/", "admin/trail"]),
+    ("ring", &["oidc/token.rs", "forward/targets/webhook.rs", "store/sqlite/trail/", "admin/trail"]),
     ("rustls", &["tls.rs", "net/", "forward/", "app"]),
     ("axum", &["web/", "ingest/http", "net/http", "net/problem", "net/api_version", "cli/mock_moog", "app"]),
     ("askama", &["web/"]),

@@ -20,7 +20,10 @@ mod forwarding;
 mod kill;
 mod layering;
 mod live_targets;
+mod logs;
 mod no_restart;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod overload;
 mod pages;
 mod power_cut;
@@ -37,6 +40,8 @@ mod stop_and_ports;
 mod store_contract;
 mod target_formats;
 mod tls;
+#[cfg(feature = "otlp")]
+mod tracing;
 mod unhandled;
 mod upstream_smoke;
 #[cfg(feature = "vault")]

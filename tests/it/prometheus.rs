@@ -134,12 +134,20 @@ fn a_prometheus_with_the_shipped_rules_watches_a_server() {
 #[test]
 fn service_levels_are_those_that_prometheus_computes_and_a_change_of_state_is_an_alert() {
     let receiver = Receiver::start();
+    let prometheus = free_address();
     let server = Server::builder()
         .delivering_to(&receiver)
         .dynamic("ingest_max_rate", "20")
         .dynamic("ingest_rate_window", "1")
+        .env("PROMETHEUS_URL", format!("http://{prometheus}/"))
+        .env("MUTTD_SLO_PROMETHEUS_MATCHERS", "job=\"muttd\"")
         .start();
-    let prometheus = Prometheus::start(server.ports.web);
+    let away = eventually("that Prometheus is away is told", || {
+        let report = server.api_get("/api/v2/slo");
+        report["prometheus"]["error"].is_string().then_some(report)
+    });
+    assert_eq!((&away["prometheus"]["checked_at"], &away["status"]), (&Value::Null, &json!("ok")));
+    let prometheus = Prometheus::start_at(prometheus, server.ports.web);
     let event = json!({"hostname": "rt1", "message": "kestrel", "timestamp": "2026-01-01T00:00:00Z"});
     let batch = Value::Array(vec![event; 40]);
     // More than half of what comes is refused, evenly, until the change of state has been told.
@@ -163,6 +171,13 @@ fn service_levels_are_those_that_prometheus_computes_and_a_change_of_state_is_an
     // Prometheus scrapes each second, the appliance reads every ten: the ends differ by a few batches.
     assert!((ours - theirs).abs() < 0.05, "the appliance says {ours}, Prometheus {theirs}");
     assert!(ours > 0.2, "much was refused: {ours}");
+    let asked = eventually_within(Duration::from_secs(90), "Prometheus is asked by the appliance", || {
+        let asked = server.api_get("/api/v2/slo")["prometheus"].take();
+        let levels = asked["slos"].as_array()?.clone();
+        let level = levels.into_iter().find(|level| level["slo"] == "ingest_availability")?;
+        level["windows"][0]["error_ratio"].as_f64().filter(|ratio| *ratio > 0.2 && asked["error"].is_null())
+    });
+    assert!((asked - ours).abs() < 0.1, "the appliance says {ours}, and reads {asked} from Prometheus");
     assert_eq!(of(&report, "processing_success")["state"], "ok");
     let status = server.api_get("/api/v2/slo/status");
     assert_eq!(status["critical"], json!(["ingest_availability"]));
@@ -198,6 +213,10 @@ struct Prometheus {
 
 impl Prometheus {
     fn start(server: SocketAddr) -> Self {
+        Self::start_at(free_address(), server)
+    }
+
+    fn start_at(address: SocketAddr, server: SocketAddr) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let interval = Regex::new(r"interval: \w+").expect("valid pattern");
         for name in ["recording.rules.yml", "alerts.rules.yml"] {
@@ -210,7 +229,6 @@ impl Prometheus {
             .replace("127.0.0.1:8090", &server.to_string());
         let file = folder.path().join("prometheus.yml");
         fs::write(&file, config).expect("the configuration can be written");
-        let address = free_address();
         let child = Tool::new("prometheus")
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::forward::answer::{Answer, Verdict, classify};
 use crate::forward::http::{Http, parse_url, public_address};
 use crate::forward::{DeliveryError, FailureReason, Receipt, Secret, Target, TargetParts};
-use crate::model::{Alert, TargetName, Timestamp};
+use crate::model::{Alert, TRACEPARENT, TRACESTATE, TargetName, Timestamp};
 
 /// Shortest key that is taken out of answers: anything shorter is no secret and would tear words.
 const SHORTEST_SECRET: usize = 8;
@@ -194,6 +194,13 @@ impl<F: Format> Posting<F> {
     }
 }
 
+/// Tells the receiver which trace the alert belongs to (W3C trace context).
+fn traced(request: RequestBuilder, alert: &Alert) -> RequestBuilder {
+    let Some(trace) = &alert.event.trace else { return request };
+    let request = request.header(TRACEPARENT, trace.traceparent());
+    if trace.state.is_empty() { request } else { request.header(TRACESTATE, trace.state.as_str()) }
+}
+
 /// A receiver may quote the request; what it quotes is kept and shown, the secrets in it are not.
 fn without_secrets(mut body: String, url: &Url, key: &str) -> String {
     let long = |shortest: usize| move |text: &&str| text.len() >= shortest;
@@ -227,7 +234,7 @@ impl<F: Format> Target for Posting<F> {
         let key = key.map_or("", Secret::reveal);
         let Some(alert) = alerts.last() else { return Ok(Receipt::new("there was nothing to send")) };
         let url = self.url(key)?;
-        let request = self.begin(self.format.method(), &url, key)?;
+        let request = traced(self.begin(self.format.method(), &url, key)?, alert);
         let call = Call { alerts, alert, key, now: self.clock.now() };
         let request = self.format.fill(request, &call).map_err(DeliveryError::refused)?;
         let answer = self.ask(request, &url, key).await?;

@@ -18,8 +18,9 @@ use super::auth::{Denied, Keys};
 use super::body::{self, Room};
 use super::items::{Item, split};
 use super::members::{Maker, NoEvent};
+use super::spans::TracedRequest;
 use crate::ingest::{DropReason, Intake, ListenerContext};
-use crate::model::{Event, Protocol, Source};
+use crate::model::{Event, Protocol, Source, TraceContext};
 use crate::net::Strangers;
 use crate::net::api_version;
 use crate::net::http::{CORRELATION_ID, error_response, new_correlation_id, sent_correlation_id};
@@ -56,7 +57,10 @@ async fn take(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {
     let started = Instant::now();
     ingest.line.count_received(1);
     let sent_id = sent_correlation_id(request.headers()).map(str::to_owned);
-    let (id, outcome) = ingest.process(request, sent_id).await;
+    let (tracer, clock) = (&ingest.context.tracer, &ingest.context.clock);
+    let traced = TracedRequest::begin(tracer, request.headers(), clock.now());
+    let trace = traced.as_ref().map(TracedRequest::context);
+    let (id, outcome) = ingest.process(request, sent_id, trace).await;
     let response = match outcome {
         Ok(taken) => taken.response(&id),
         Err(rejection) => {
@@ -67,6 +71,9 @@ async fn take(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {
             rejection.response(&id, ingest.context.intake.queue_depth(), limit)
         }
     };
+    if let Some(traced) = traced {
+        traced.end(tracer, response.status(), clock.now());
+    }
     metrics::counter!(INGEST_REQUESTS, "status" => response.status().as_str().to_owned()).increment(1);
     metrics::histogram!(INGEST_LATENCY).record(started.elapsed().as_secs_f64());
     response
@@ -74,7 +81,12 @@ async fn take(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {
 
 impl Ingest {
     /// A request's correlation id and what became of it.
-    async fn process(&self, request: Request, sent_id: Option<String>) -> (String, Result<Taken, Rejection>) {
+    async fn process(
+        &self,
+        request: Request,
+        sent_id: Option<String>,
+        trace: Option<TraceContext>,
+    ) -> (String, Result<Taken, Rejection>) {
         let peer = peer_of(&request);
         let (parts, body) = request.into_parts();
         if let Err(rejection) = self.admit(&parts, peer) {
@@ -86,7 +98,7 @@ impl Ingest {
             Ok(text) => text,
             Err(rejection) => return (sent_id.unwrap_or_else(new_correlation_id), Err(rejection)),
         };
-        let parsed = self.parse(text, peer, sent_id.clone()).await;
+        let parsed = self.parse(text, peer, sent_id.clone(), trace).await;
         match parsed {
             Err(rejection) => (sent_id.unwrap_or_else(new_correlation_id), Err(rejection)),
             Ok(parsed) => {
@@ -118,12 +130,19 @@ impl Ingest {
     }
 
     /// Makes events of a body, here or on a thread where it holds nobody up.
-    async fn parse(&self, text: body::Text, peer: IpAddr, sent_id: Option<String>) -> Result<Parsed, Rejection> {
+    async fn parse(
+        &self,
+        text: body::Text,
+        peer: IpAddr,
+        sent_id: Option<String>,
+        trace: Option<TraceContext>,
+    ) -> Result<Parsed, Rejection> {
         let context = self.context.clone();
         if text.text.len() <= PARSE_HERE_BYTES {
-            return parse(&context, text, peer, sent_id.as_deref());
+            return parse(&context, text, peer, sent_id.as_deref(), trace.as_ref());
         }
-        let parsing = tokio::task::spawn_blocking(move || parse(&context, text, peer, sent_id.as_deref()));
+        let parsing =
+            tokio::task::spawn_blocking(move || parse(&context, text, peer, sent_id.as_deref(), trace.as_ref()));
         match parsing.await {
             Ok(parsed) => parsed,
             // The panic itself is in the log; the body cannot be used, and sending it again would not help.
@@ -185,7 +204,13 @@ impl Parsed {
     }
 }
 
-fn parse(context: &ListenerContext, text: body::Text, peer: IpAddr, id: Option<&str>) -> Result<Parsed, Rejection> {
+fn parse(
+    context: &ListenerContext,
+    text: body::Text,
+    peer: IpAddr,
+    id: Option<&str>,
+    trace: Option<&TraceContext>,
+) -> Result<Parsed, Rejection> {
     let settings = context.settings.get();
     let maker = Maker {
         settings: &settings,
@@ -193,6 +218,7 @@ fn parse(context: &ListenerContext, text: body::Text, peer: IpAddr, id: Option<&
         now: context.clock.now(),
         source: Source { protocol: Protocol::Http, peer },
         correlation_id: id,
+        trace,
     };
     let (mut events, mut rejected, mut errors, mut index) = (Vec::new(), Rejected::default(), Vec::new(), 0);
     let shape = split(&text.text, &mut |item| {

@@ -14,7 +14,10 @@ use serde_json::value::RawValue;
 use super::items::describe;
 use super::{structured, time, varbinds};
 use crate::ingest::{DropReason, Settings};
-use crate::model::{Event, EventIds, Flag, Severity, Source, Text, Timestamp, Trap, parse_facility};
+use crate::model::{
+    Event, EventIds, Flag, Severity, Source, TRACEPARENT, TRACESTATE, Text, Timestamp, TraceContext, Trap,
+    parse_facility,
+};
 use crate::net::http::is_sane_correlation_id;
 
 /// Bytes of JSON one event may have. Three copies of it (raw, message, fields) stay below a queue record's megabyte.
@@ -256,6 +259,8 @@ pub(super) struct Maker<'s> {
     pub(super) source: Source,
     /// The request's own correlation id, if it has one.
     pub(super) correlation_id: Option<&'s str>,
+    /// The trace that the request belongs to.
+    pub(super) trace: Option<&'s TraceContext>,
 }
 
 impl Maker<'_> {
@@ -291,6 +296,7 @@ impl Maker<'_> {
         set_trap(&mut event, &mut members);
         let own_id = correlation_id(&mut members).map(|id| event.raw.part_of_copy(text, &id));
         event.correlation_id = own_id.or_else(|| self.correlation_id.map(Text::from));
+        event.trace = own_trace(&members).or_else(|| self.trace.cloned()).map(Box::new);
         event.fields = fields(&members.others)?.map(Text::from);
         Ok(event)
     }
@@ -411,6 +417,12 @@ fn correlation_id<'a>(members: &mut Members<'a>) -> Option<Cow<'a, str>> {
     id
 }
 
+/// The trace that the event itself names; the members stay among the others too.
+fn own_trace(members: &Members<'_>) -> Option<TraceContext> {
+    let text = |name| members.other(name).map(Scalar::of).and_then(Scalar::into_text);
+    TraceContext::parse(&text(TRACEPARENT)?, text(TRACESTATE).as_deref())
+}
+
 /// The members without a place, as the text of an object; of a repeated one the first counts.
 fn fields(others: &[Member<'_>]) -> Result<Option<String>, NoEvent> {
     if others.is_empty() {
@@ -468,6 +480,7 @@ mod tests {
             now: Timestamp::parse_rfc3339("2026-03-01T12:00:00Z").expect("a time"),
             source: Source { protocol: Protocol::Http, peer: [192, 0, 2, 1].into() },
             correlation_id: None,
+            trace: None,
         };
         maker.read(text)
     }
@@ -574,6 +587,7 @@ mod tests {
             now: Timestamp::from_millis(0),
             source: Source { protocol: Protocol::Http, peer: [192, 0, 2, 1].into() },
             correlation_id: Some("batch"),
+            trace: None,
         };
         assert_eq!(maker.read(r#"{"app":"a"}"#).expect_err("no site").missing, ["site"]);
         let event = maker.read(r#"{"app":"a","site":1}"#).expect("an event");

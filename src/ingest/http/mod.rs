@@ -14,6 +14,7 @@ mod body;
 mod handler;
 mod items;
 mod members;
+mod spans;
 mod structured;
 mod time;
 mod varbinds;

@@ -20,6 +20,7 @@ use crate::live::Live;
 use crate::model::{Event, EventIds, Flag, Protocol};
 use crate::net::bind_udp;
 use crate::queue::{Backend, Depth, Lease, Queue, QueueError, Record, Seq, decode_items};
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{ListenerBoard, ListenerState, Rates};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -93,9 +94,11 @@ impl Bench {
         let settings = Live::constant(settings);
         let clock = Clock::system();
         let queue = Queue::of_batches("events", backend);
-        let (intake, intake_task) = Intake::start(queue, Gate::new(settings.clone()), Rates::new(clock.clone()));
+        let (intake, intake_task) =
+            Intake::start(queue, Gate::new(settings.clone()), Rates::new(clock.clone()), Tracer::off());
         let stop = CancellationToken::new();
         let context = ListenerContext {
+            tracer: Tracer::off(),
             intake,
             ids: Arc::new(EventIds::new(1)),
             clock,

@@ -12,7 +12,7 @@ use crate::telemetry::{Sample, samples};
 pub(super) type PerLevel<T> = [T; 6];
 
 /// Reasons of drops that are ours, not the sender's.
-const OUR_FAULT: [&str; 4] = ["queue_full", "rate_limited", "storage", "stopping"];
+pub(super) const OUR_FAULT: [&str; 4] = ["queue_full", "rate_limited", "storage", "stopping"];
 
 /// A service level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

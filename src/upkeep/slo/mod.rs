@@ -10,6 +10,7 @@
 
 mod counting;
 mod notice;
+mod prometheus;
 mod settings;
 mod tally;
 mod verdict;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use counting::{Counts, Level};
+pub use prometheus::{Figures, PrometheusReport, PrometheusSettings};
 pub use settings::Settings;
 pub use verdict::{LevelReport, State, WINDOWS, Window, WindowReport};
 
@@ -62,6 +64,8 @@ pub struct SloParts {
     pub node: String,
     /// Numbers for those alerts.
     pub ids: EventIds,
+    /// A Prometheus server that is asked for the same figures.
+    pub prometheus: PrometheusSettings,
     /// The time.
     pub clock: Clock,
 }
@@ -72,6 +76,7 @@ pub struct Slo {
     book: Arc<Mutex<Book>>,
     settings: Live<Settings>,
     clock: Clock,
+    prometheus: Option<Live<PrometheusReport>>,
 }
 
 /// What is counted, and what was told of it.
@@ -94,13 +99,21 @@ impl Slo {
         let now = parts.clock.now();
         let tally = Tally::of(parts.levels.levels().await?);
         let told = told(&parts.levels.states().await?, now);
+        let asked =
+            prometheus::start(&parts.prometheus, parts.settings.clone(), parts.clock.clone(), stop.child_token());
         let slo = Self {
             book: Arc::new(Mutex::new(Book { tally, told })),
             settings: parts.settings.clone(),
             clock: parts.clock.clone(),
+            prometheus: asked,
         };
         let task = tokio::spawn(Keeper::new(slo.clone(), parts).run(stop));
         Ok((slo, task))
+    }
+
+    /// What Prometheus says of the same levels; `None` if none is asked.
+    pub fn prometheus(&self) -> Option<Arc<PrometheusReport>> {
+        self.prometheus.as_ref().map(Live::get)
     }
 
     /// Every level, judged now.

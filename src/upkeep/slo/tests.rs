@@ -58,6 +58,7 @@ impl Bench {
         let told: Arc<Mutex<Vec<Alert>>> = Arc::default();
         let (counters, heard) = (Arc::clone(&deliveries), Arc::clone(&told));
         let parts = SloParts {
+            prometheus: PrometheusSettings::default(),
             levels: Arc::clone(kept) as Arc<dyn Levels>,
             settings: Live::constant(Settings::for_team(Team::new("NETO").expect("a team"))),
             read: Arc::new(move || {

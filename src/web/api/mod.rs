@@ -26,6 +26,7 @@ mod inventory;
 mod keys;
 mod letter_view;
 mod partitions;
+mod logs;
 mod rule_bulk;
 mod rule_trials;
 mod rules;
@@ -42,6 +43,7 @@ pub(super) mod v1;
 pub(super) use changes::query as change_query;
 pub(super) use dead_letters::{filter as letter_filter, queue as letter_queue};
 pub(super) use events::{event_id, query};
+pub(super) use logs::filter as log_filter;
 pub(super) use status::hour_label;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -91,6 +93,7 @@ fn v2(web: Web) -> OpenApiRouter<Web> {
         .merge(section("Users", users::routes()))
         .merge(section("API keys", keys::routes()))
         .merge(section("Service levels", slo::routes()))
+        .merge(section("Log", logs::routes()))
         .fallback(unknown_path);
     guards::behind(routes, &web)
 }

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::Web;
-use crate::admin::{LevelReport, LevelState, WindowReport};
+use crate::admin::{Figures, LevelReport, LevelState, WindowReport};
 
 /// The window of 24 hours among those of a report.
 const DAY: usize = 3;
@@ -29,6 +29,43 @@ struct ServiceLevels {
     /// The worst state of all: `ok`, `warning` or `critical`.
     status: &'static str,
     slos: Vec<ServiceLevel>,
+    /// What a Prometheus server says of the same; null if none is asked.
+    prometheus: Option<PrometheusLevels>,
+}
+
+/// The figures of a Prometheus server.
+#[derive(Serialize, ToSchema)]
+struct PrometheusLevels {
+    /// Where it is.
+    address: String,
+    /// When it said so; null while it has not answered.
+    #[schema(format = DateTime)]
+    checked_at: Option<String>,
+    /// Why it says nothing now.
+    error: Option<String>,
+    slos: Vec<PrometheusLevel>,
+}
+
+/// What it says of one service level.
+#[derive(Serialize, ToSchema)]
+struct PrometheusLevel {
+    slo: &'static str,
+    windows: Vec<PrometheusWindow>,
+}
+
+/// What it says of one stretch of time. It extrapolates between its scrapes, so events are no whole numbers.
+#[derive(Serialize, ToSchema)]
+struct PrometheusWindow {
+    /// How long it is, such as `1h`.
+    window: &'static str,
+    total: f64,
+    bad: f64,
+    /// Share of good ones.
+    availability: f64,
+    /// Share of bad ones.
+    error_ratio: f64,
+    /// That share over the share that the objective allows.
+    burn_rate: f64,
 }
 
 /// A service level.
@@ -82,6 +119,8 @@ struct LevelStates {
 struct Components {
     window_hours: u32,
     components: ComponentPair,
+    /// What a Prometheus server says of the same; null if none is asked.
+    prometheus: Option<PrometheusLevels>,
 }
 
 /// The two components of MUTT 2.x.
@@ -107,7 +146,11 @@ struct Component {
 #[utoipa::path(get, path = "/slo", responses((status = 200, body = ServiceLevels)))]
 async fn show(State(web): State<Web>) -> Json<ServiceLevels> {
     let levels = web.admin.service_levels();
-    Json(ServiceLevels { status: worst(&levels), slos: levels.iter().map(ServiceLevel::from).collect() })
+    Json(ServiceLevels {
+        status: worst(&levels),
+        slos: levels.iter().map(ServiceLevel::from).collect(),
+        prometheus: prometheus(&web, &levels),
+    })
 }
 
 /// The worst state, and which levels are how
@@ -138,7 +181,7 @@ async fn components(State(web): State<Web>) -> Json<Components> {
     let component = |name: &str| levels.iter().find(|report| report.level.name() == name).map(Component::from);
     let components =
         ComponentPair { ingestor: component("ingest_availability"), forwarder: component("forward_success") };
-    Json(Components { window_hours: 24, components })
+    Json(Components { window_hours: 24, components, prometheus: prometheus(&web, &levels) })
 }
 
 impl From<&LevelReport> for Component {
@@ -156,6 +199,33 @@ impl From<&LevelReport> for Component {
             },
             window_hours: 24,
         }
+    }
+}
+
+fn prometheus(web: &Web, levels: &[LevelReport]) -> Option<PrometheusLevels> {
+    let report = web.admin.prometheus_levels()?;
+    let figures = report.figures.iter().flat_map(|(_, figures)| levels.iter().zip(figures));
+    let slos = figures.map(|(level, figures)| PrometheusLevel {
+        slo: level.level.name(),
+        windows: level.windows.iter().zip(figures).map(|(own, theirs)| window(own, level.objective, *theirs)).collect(),
+    });
+    Some(PrometheusLevels {
+        address: report.address.clone(),
+        checked_at: report.figures.as_ref().map(|(at, _)| at.to_string()),
+        error: report.trouble.clone(),
+        slos: slos.collect(),
+    })
+}
+
+fn window(own: &WindowReport, objective: f64, theirs: Figures) -> PrometheusWindow {
+    let ratio = theirs.error_ratio();
+    PrometheusWindow {
+        window: own.window.name,
+        total: rounded(theirs.total),
+        bad: rounded(theirs.bad),
+        availability: rounded(1.0 - ratio),
+        error_ratio: rounded(ratio),
+        burn_rate: rounded(ratio / (1.0 - objective)),
     }
 }
 

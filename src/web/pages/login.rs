@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use super::super::Web;
 use super::super::assets::Assets;
-use super::super::auth::{SignedIn, session_cookie};
+use super::super::auth::{SignedIn, cookie, session_cookie};
 use super::super::envelope::Correlation;
 use super::super::fault::{Answer, Fault};
 use super::super::input::{Fields, OpenForm, Posted};
 use super::super::origin::{is_own_page, is_secure, peer};
+use super::super::text::url_encode;
 use super::{Frame, Trouble, done, done_text, shown, shown_again};
 
 /// What a request says about where it comes from.
@@ -32,19 +33,28 @@ impl<S: Sync> axum::extract::FromRequestParts<S> for Sender {
 }
 
 impl Sender {
-    fn is_secure(&self) -> bool {
+    pub(super) fn is_secure(&self) -> bool {
         is_secure(&self.extensions, &self.headers)
     }
 
-    fn address(&self) -> std::net::IpAddr {
+    pub(super) fn address(&self) -> std::net::IpAddr {
         peer(&self.extensions, &self.headers)
+    }
+
+    /// A cookie's value.
+    pub(super) fn cookie(&self, name: &str) -> Option<&str> {
+        cookie(&self.headers, name)
     }
 }
 
 #[derive(Template)]
 #[template(path = "login.html")]
-struct LoginPage {
+pub(super) struct LoginPage {
     assets: Arc<Assets>,
+    /// Whether a provider can be gone to.
+    provider: bool,
+    /// The same with where to go afterwards.
+    provider_query: String,
     user: String,
     next: String,
     done: Option<&'static str>,
@@ -53,13 +63,27 @@ struct LoginPage {
 
 /// `GET /login`.
 pub(super) async fn form(State(web): State<Web>, fields: Fields) -> Answer<Response> {
+    let next = safe_target(fields.get("next")).to_owned();
+    let done = fields.get("done").and_then(done_text);
     shown(&LoginPage {
-        assets: web.assets,
-        user: String::new(),
-        next: safe_target(fields.get("next")).to_owned(),
-        done: fields.get("done").and_then(done_text),
-        trouble: Trouble::default(),
+        next: next.clone(),
+        done,
+        provider_query: url_encode(&next),
+        ..login_page(&web, Trouble::default())
     })
+}
+
+/// The page without anything typed.
+pub(super) fn login_page(web: &Web, trouble: Trouble) -> LoginPage {
+    LoginPage {
+        assets: Arc::clone(&web.assets),
+        provider: web.admin.has_login_provider(),
+        provider_query: "%2F".to_owned(),
+        user: String::new(),
+        next: "/".to_owned(),
+        done: None,
+        trouble,
+    }
 }
 
 /// `POST /login`.
@@ -79,7 +103,7 @@ pub(super) async fn log_in(State(web): State<Web>, sender: Sender, OpenForm(fiel
             let retry_after = Fault::from(error.clone()).retry_after;
             let trouble = Trouble::from(error);
             let status = trouble.status;
-            let page = LoginPage { assets: web.assets, user, next, done: None, trouble };
+            let page = LoginPage { user, provider_query: url_encode(&next), next, ..login_page(&web, trouble) };
             let mut response = shown_again(&page, status)?;
             if let Some(seconds) = retry_after {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -96,14 +120,14 @@ pub(super) async fn logout(State(web): State<Web>, sender: Sender, posted: Poste
     with_cookie(done("/login", "logged-out"), cookie)
 }
 
-fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Answer<Response> {
+pub(super) fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Answer<Response> {
     let cookie = cookie.ok_or_else(|| Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "the session cannot be kept"))?;
     response.headers_mut().insert(header::SET_COOKIE, cookie);
     Ok(response)
 }
 
 /// Where to go after the login: a path of our own, never another site.
-fn safe_target(next: Option<&str>) -> &str {
+pub(super) fn safe_target(next: Option<&str>) -> &str {
     let own = |path: &&str| {
         path.starts_with('/')
             && !path.starts_with("//")

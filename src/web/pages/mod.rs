@@ -8,6 +8,8 @@ mod events;
 mod inventory;
 mod keys;
 mod login;
+mod logs;
+mod oidc;
 mod overview;
 mod rule_test;
 mod rules;
@@ -79,12 +81,15 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/keys/act", post(keys::act))
         .route("/keys/revoke", get(keys::confirm).post(keys::revoke))
         .route("/slo", get(slo::show))
+        .route("/logs", get(logs::list))
         .route("/status", get(about::show))
         .route("/account", get(login::account_form).post(login::change_password))
         .route("/logout", post(login::logout))
         .route_layer(from_fn_with_state(web, page_guard));
     Router::new()
         .route("/login", get(login::form).post(login::log_in))
+        .route("/login/oidc", get(oidc::begin))
+        .route("/login/oidc/callback", get(oidc::finish))
         .route("/setup", get(login::setup_form).post(login::set_up))
         .merge(guarded)
         .method_not_allowed_fallback(fault::wrong_method)
@@ -124,6 +129,16 @@ impl Frame {
     fn after(mut self, fields: &Fields) -> Self {
         self.done = fields.get("done").and_then(done_text);
         self
+    }
+
+    /// Whether the user logs in by the provider.
+    fn is_provided(&self) -> bool {
+        self.user.starts_with("oidc:")
+    }
+
+    /// Whether the user changes what the appliance works with.
+    fn is_operator(&self) -> bool {
+        self.role.has(Right::Operate)
     }
 
     /// Whether the user decides on users and keys.
@@ -191,7 +206,13 @@ impl Trouble {
 
 impl From<AdminError> for Trouble {
     fn from(error: AdminError) -> Self {
-        let fault = Fault::from(error);
+        Self::from_fault(Fault::from(error))
+    }
+}
+
+impl Trouble {
+    /// What a fault says about a form.
+    fn from_fault(fault: Fault) -> Self {
         Self {
             field: fault.field.clone().unwrap_or_default(),
             why: match (&fault.field, fault.detail) {

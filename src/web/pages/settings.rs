@@ -21,7 +21,7 @@ const PAGE_SIZE: usize = 50;
 const SHOWN: usize = 120;
 
 /// The parts of the program, in the order an event passes them, by who reads a key first.
-const GROUPS: [(&str, &str); 7] = [
+const GROUPS: [(&str, &str); 8] = [
     ("ingest", "Inputs and their limits"),
     ("alerter", "Deciding and counting"),
     ("forward", "Delivery to Moogsoft, and breakers of all targets"),
@@ -29,6 +29,7 @@ const GROUPS: [(&str, &str); 7] = [
     ("store", "Recent events"),
     ("upkeep", "Service levels"),
     ("web", "Limits of the API"),
+    ("telemetry", "Log and traces"),
 ];
 
 /// A setting as the page shows it.

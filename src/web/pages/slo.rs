@@ -7,9 +7,9 @@ use axum::response::Response;
 use super::super::Web;
 use super::super::auth::SignedIn;
 use super::super::fault::Answer;
-use super::super::text::{count, moment};
+use super::super::text::{count, moment, visible};
 use super::{Frame, shown};
-use crate::admin::{LevelReport, LevelState, WindowReport};
+use crate::admin::{Figures, LevelReport, LevelState, WindowReport};
 
 /// A level as the page shows it.
 struct LevelView {
@@ -29,6 +29,15 @@ struct WindowView {
     good: String,
     counted: String,
     burn: String,
+    /// What Prometheus says: the good share and the burn rate.
+    theirs: Option<(String, String)>,
+}
+
+/// The Prometheus server that is asked.
+struct PrometheusView {
+    address: String,
+    checked: Option<String>,
+    trouble: Option<String>,
 }
 
 #[derive(Template)]
@@ -36,15 +45,27 @@ struct WindowView {
 struct SloPage {
     frame: Frame,
     levels: Vec<LevelView>,
+    prometheus: Option<PrometheusView>,
 }
 
 /// `GET /slo`.
 pub(super) async fn show(State(web): State<Web>, by: SignedIn) -> Answer<Response> {
-    let levels = web.admin.service_levels().iter().map(level_view).collect();
-    shown(&SloPage { frame: Frame::new(&web, &by, "slo"), levels })
+    let asked = web.admin.prometheus_levels();
+    let figures = asked.as_ref().and_then(|report| report.figures.as_ref());
+    let reports = web.admin.service_levels();
+    let levels = reports.iter().enumerate().map(|(place, report)| {
+        let theirs = figures.and_then(|(_, figures)| figures.get(place));
+        level_view(report, theirs)
+    });
+    let prometheus = asked.as_ref().map(|report| PrometheusView {
+        address: visible(&report.address),
+        checked: report.figures.as_ref().map(|(at, _)| moment(*at)),
+        trouble: report.trouble.as_deref().map(visible),
+    });
+    shown(&SloPage { levels: levels.collect(), prometheus, frame: Frame::new(&web, &by, "slo") })
 }
 
-fn level_view(report: &LevelReport) -> LevelView {
+fn level_view(report: &LevelReport, theirs: Option<&[Figures; 5]>) -> LevelView {
     let within = report.threshold.map(|seconds| format!(" within {seconds} s")).unwrap_or_default();
     LevelView {
         name: report.level.name(),
@@ -58,11 +79,16 @@ fn level_view(report: &LevelReport) -> LevelView {
         },
         since: moment(report.since),
         budget: format!("{} %", trimmed(report.budget_left * 100.0)),
-        windows: report.windows.iter().map(window_view).collect(),
+        windows: report
+            .windows
+            .iter()
+            .enumerate()
+            .map(|(place, window)| window_view(window, report.objective, theirs.map(|theirs| theirs[place])))
+            .collect(),
     }
 }
 
-fn window_view(window: &WindowReport) -> WindowView {
+fn window_view(window: &WindowReport, objective: f64, theirs: Option<Figures>) -> WindowView {
     let WindowReport { counts, .. } = window;
     let idle = counts.total == 0;
     WindowView {
@@ -74,6 +100,12 @@ fn window_view(window: &WindowReport) -> WindowView {
             format!("{} bad of {}", count(counts.bad), count(counts.total))
         },
         burn: format!("{:.2}", window.burn_rate),
+        theirs: theirs.map(|figures| {
+            let ratio = figures.error_ratio();
+            let good =
+                if figures.total > 0.0 { format!("{} %", trimmed((1.0 - ratio) * 100.0)) } else { "-".to_owned() };
+            (good, format!("{:.2}", ratio / (1.0 - objective)))
+        }),
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Post {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub json: Value,
+    /// The body as it came.
+    pub body: Vec<u8>,
     /// What it was answered with.
     pub status: u16,
 }
@@ -79,7 +81,12 @@ impl Receiver {
 
     /// Where alerts are to be posted.
     pub fn url(&self) -> String {
-        format!("http://{}/events/webhook_mutt", self.address)
+        format!("{}/events/webhook_mutt", self.origin())
+    }
+
+    /// Its scheme, address and port.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Answers the next posts with these, one each, and 200 (or what [`Receiver::always`] said) afterwards.
@@ -152,6 +159,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, stopped: &AtomicBool) {
 
 fn record(state: &Mutex<State>, post: &mut Post, body: &[u8]) -> Reply {
     post.json = serde_json::from_slice(body).unwrap_or(Value::Null);
+    post.body = body.to_vec();
     let Ok(mut state) = state.lock() else { return Reply::status(500) };
     let reply = state.next.pop_front().or_else(|| state.always.clone()).unwrap_or_else(|| Reply::status(200));
     post.status = reply.status;
@@ -174,7 +182,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<(String, Post, Vec<u8>)> {
     let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, value)| value.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
-    Some((method, Post { path, headers, json: Value::Null, status: 0 }, body))
+    Some((method, Post { path, headers, json: Value::Null, body: Vec::new(), status: 0 }, body))
 }
 
 #[cfg(test)]
