@@ -85,4 +85,53 @@
   };
   button.hidden = false;
   button.addEventListener("click", () => { if (source) stop(); else start(); });
+// The live view of events: rows come in at the top as they are judged. Texts are put in as texts, never as markup.
+(() => {
+  const button = document.querySelector("[data-live]");
+  const box = document.querySelector("[data-live-rows]");
+  const state = document.querySelector("[data-live-state]");
+  if (!button || !box || !state || !window.EventSource) return;
+  const body = box.querySelector("tbody");
+  const most = 200;
+  let source = null;
+  let missed = 0;
+  const tell = (text) => { state.hidden = false; state.textContent = text; };
+  const cell = (row, label, content, kind) => {
+    const td = row.insertCell();
+    td.dataset.label = label;
+    if (kind) td.className = kind;
+    td.append(content);
+  };
+  const link = (href, text) => Object.assign(document.createElement("a"), { href, textContent: text });
+  const show = (event) => {
+    const row = body.insertRow(0);
+    cell(row, "Received", link("/events/" + encodeURIComponent(event.id), event.received_at.slice(5, 19).replace("T", " ")), "when");
+    cell(row, "Host", link("/events?hostname=" + encodeURIComponent(event.hostname), event.hostname), "host");
+    cell(row, "Severity", event.severity === null ? "none" : String(event.severity));
+    cell(row, "Message", event.message.slice(0, 300), "message");
+    cell(row, "Source", event.source.protocol, "dim");
+    cell(row, "Decision", event.matched ? "rule " + event.rule_id + " " + event.handling : "no rule", "decision");
+    while (body.rows.length > most) body.deleteRow(-1);
+  };
+  const stop = () => {
+    if (source) source.close();
+    source = null;
+    button.setAttribute("aria-pressed", "false");
+    tell("The live view is stopped.");
+  };
+  const start = () => {
+    source = new EventSource(button.dataset.live);
+    button.setAttribute("aria-pressed", "true");
+    box.hidden = false;
+    tell("Waiting for events.");
+    source.onopen = () => tell("Events are shown as they come.");
+    source.onerror = () => { if (source && source.readyState === EventSource.CLOSED) stop(); else tell("The connection is made again."); };
+    source.addEventListener("event", (frame) => show(JSON.parse(frame.data)));
+    source.addEventListener("missed", (frame) => {
+      missed += JSON.parse(frame.data).missed;
+      tell(missed + " events came too fast to be shown; filter, or search for them.");
+    });
+  };
+  button.hidden = false;
+  button.addEventListener("click", () => (source ? stop() : start()));
 })();

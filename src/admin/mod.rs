@@ -7,6 +7,7 @@
 mod accounts;
 mod actor;
 mod api_keys;
+mod backup;
 mod changes;
 mod dead_letter_acts;
 mod dead_letter_groups;
@@ -15,7 +16,9 @@ mod disk;
 mod error;
 mod event_way;
 mod events;
+mod health;
 mod inventory;
+mod live_events;
 mod passwords;
 mod provider;
 mod rule_edits;
@@ -45,6 +48,7 @@ use tokio::sync::{Notify, Semaphore};
 pub use accounts::{FirstLogin, LoggedIn, SessionInfo};
 pub use actor::Actor;
 pub use api_keys::{KeyInfo, KeyInput, ShownKey};
+pub use backup::{Backup, BackupOptions, Manifest, ManifestFile, Restored, restore, verify_backup};
 pub use changes::{ChangePage, MAX_CHANGE_ROWS};
 pub use dead_letter_acts::{Acted, LetterEdit, Selection};
 pub use dead_letter_groups::{DeadGroup, DeadGroups};
@@ -53,6 +57,8 @@ pub use disk::{DataUsage, DiskSpace};
 pub use error::{AdminError, ItemFault};
 pub use event_way::{EventLetter, EventStep, KeptIn};
 pub use events::{AuditPage, EventStory, Found};
+pub use health::{HealthPart, HealthState};
+pub use live_events::{LiveBatch, LiveEvents};
 pub use rule_edits::{Activity, MAX_BULK_ITEMS, Order, RuleChange, RuleEdit, RuleEdited};
 pub use rule_input::{RuleInput, rule_json};
 pub use rule_trial::{MAX_TRIAL_DAYS, MAX_TRIAL_SAMPLES, MAX_TRIAL_SECONDS, Trial, TrialDay, TrialOf, TrialSample};
@@ -155,6 +161,7 @@ pub struct Admin {
     key_refresh: Arc<tokio::sync::Mutex<()>>,
     trail: Arc<Mutex<Option<Arc<TrailReport>>>>,
     trials: Arc<Semaphore>,
+    backups: Arc<Semaphore>,
 }
 
 impl Admin {
@@ -169,6 +176,7 @@ impl Admin {
             key_refresh: Arc::default(),
             trail: Arc::default(),
             trials: Arc::new(Semaphore::new(1)),
+            backups: Arc::new(Semaphore::new(1)),
         }
     }
 

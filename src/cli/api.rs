@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Streams end by themselves long before; this is for an appliance that vanished.
 const STREAM_LIFE: Duration = Duration::from_secs(3_600);
 
+/// A backup with its audit may be gigabytes.
+const DOWNLOAD: Duration = Duration::from_secs(3_600);
+
 /// Whether one is there at all shows sooner.
 const GREETING: Duration = Duration::from_secs(5);
 
@@ -113,6 +116,38 @@ impl Api {
         }
         let text = answer.text().await.unwrap_or_default();
         Err(refusal(status, &serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
+    /// Writes the answer to a POST into a new file that only its owner may read. A file that is not whole is removed.
+    pub async fn download(&self, path: &str, reason: Option<&str>, file: &Path) -> anyhow::Result<()> {
+        use std::io::Write as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let mut request = self.request(Method::POST, path).timeout(DOWNLOAD);
+        if let Some(reason) = reason {
+            request = request.header("X-Change-Reason", reason);
+        }
+        let sent = request.send().await;
+        let mut answer =
+            sent.with_context(|| format!("the appliance at {} does not answer; is it running?", self.url))?;
+        if !answer.status().is_success() {
+            let status = answer.status();
+            let told: Value = serde_json::from_str(&answer.text().await.unwrap_or_default()).unwrap_or(Value::Null);
+            bail!("the appliance answered {status}: {}", told["error"].as_str().unwrap_or("it did not say why"));
+        }
+        let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+        let mut into = opened.with_context(|| format!("cannot write `{}`", file.display()))?;
+        let written = async {
+            while let Some(chunk) = answer.chunk().await.context("the appliance's answer broke off")? {
+                into.write_all(&chunk)?;
+            }
+            into.sync_all()?;
+            anyhow::Ok(())
+        };
+        let written = written.await;
+        if written.is_err() {
+            drop(std::fs::remove_file(file));
+        }
+        written
     }
 
     /// Whether an appliance is there.

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod bench;
 pub mod config;
 pub mod demo;
@@ -11,6 +12,7 @@ pub mod dlq;
 pub mod keys;
 pub mod logs;
 pub mod mock_moog;
+pub mod rules;
 pub mod samples;
 pub mod secrets;
 pub mod send;
@@ -49,6 +51,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show, test and reset the delivery targets of a running appliance.
     Targets(targets::TargetsArgs),
+    /// List, change, order, test and try rules of a running appliance.
+    Rules(rules::RulesArgs),
     /// Show settings and where they come from, change them at run time, go back.
     Config(config::ConfigArgs),
     /// Look at dead letters, put them back, discard or change them.
@@ -63,6 +67,10 @@ enum Command {
     Import(transfer::ImportArgs),
     /// Show the last lines that a running appliance logged, and follow them.
     Logs(logs::LogsArgs),
+    /// Take a backup of a running appliance, or check one.
+    Backup(backup::BackupArgs),
+    /// Put a backup into the data directory of an appliance that is stopped.
+    Restore(backup::RestoreArgs),
     /// Show the service levels of a running appliance.
     Slo(slo::SloArgs),
     /// Make users, change their roles and passwords, end their sessions.
@@ -116,6 +124,7 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Send(args) => send::run(args).await,
             Command::Bench(args) => bench::run(args).await,
             Command::Targets(args) => targets::run(args).await,
+            Command::Rules(args) => rules::run(args).await,
             Command::Config(args) => config::run(args).await,
             Command::Dlq(args) => dlq::run(args).await,
             Command::Secrets(args) => secrets::run(args).await,
@@ -123,6 +132,8 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Export(args) => transfer::export(args).await,
             Command::Import(args) => transfer::import(args).await,
             Command::Logs(args) => logs::run(args).await,
+            Command::Backup(args) => backup::run(args).await,
+            Command::Restore(args) => backup::restore(args).await,
             Command::Slo(args) => slo::run(args).await,
             Command::Users(args) => users::run(args).await,
             Command::Keys(args) => keys::run(args).await,

@@ -38,4 +38,5 @@ pub use memory::MemoryBackend;
 pub use options::QueueOptions;
 pub use outboxes::{OutboxMap, Outboxes};
 pub use queues::Queues;
+pub use sled::is_in_use;
 pub use typed::{Leased, Queue};

@@ -1,6 +1,7 @@
 //! Who changed what, when and why.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -174,6 +175,10 @@ pub trait ChangeLog: Send + Sync {
 
     /// The sealed end of the log.
     async fn trail_head(&self) -> StoreResult<TrailHead>;
+
+    /// Copies the configuration database, and beside it the keys and the anchor of the log's chain, into an empty folder.
+    /// Nothing is written meanwhile, so the copies fit each other.
+    async fn snapshot(&self, folder: PathBuf) -> StoreResult<()>;
 
     /// Accepts the log as it is now: keeps a copy of the database as evidence, chains every line anew and writes a line
     /// that says what was found and who accepted it. Returns the name of the copy.

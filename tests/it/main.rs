@@ -7,6 +7,7 @@
 mod support;
 
 mod access;
+mod backup;
 mod bad_input;
 mod bench;
 mod change_trail;

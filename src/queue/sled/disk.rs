@@ -53,6 +53,12 @@ pub(in crate::queue) fn lock_dir(dir: &Path) -> io::Result<File> {
     ))
 }
 
+/// Whether a process uses the queues in this directory.
+pub fn is_in_use(queues: &Path) -> bool {
+    let lock = File::options().write(true).open(queues.join("events").join("lock"));
+    lock.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// A file that only takes room, and gives it up when a full disk would keep the queues from opening.
 pub(in crate::queue) struct Ballast<'a> {
     dir: &'a Path,

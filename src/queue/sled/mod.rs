@@ -33,6 +33,7 @@ mod shelf;
 mod state;
 
 pub use backend::SledBackend;
+pub use disk::is_in_use;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@
 mod frame;
 mod search;
 mod segment;
+mod tail;
 mod writer;
 
 use std::collections::VecDeque;
@@ -25,6 +26,8 @@ use tokio::sync::Semaphore;
 
 use self::search::Snapshot;
 use self::segment::{Placed, Sealed};
+use self::tail::Tail;
+pub use self::tail::{Watched, Watcher};
 use super::{EventPage, EventQuery, StoreError, StoreResult};
 use crate::clock::Clock;
 use crate::live::Live;
@@ -72,6 +75,7 @@ pub struct Recent {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     searches: Semaphore,
+    tail: Arc<Tail>,
 }
 
 /// What callers and the writer thread share.
@@ -134,11 +138,12 @@ impl Recent {
             .name("store recent".to_owned())
             .spawn(move || writer.run(&for_writer))
             .map_err(unavailable)?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)), searches: Semaphore::new(SEARCHES) })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), searches: Semaphore::new(SEARCHES), tail: Arc::default() })
     }
 
     /// Hands over events; never waits. What does not fit is dropped and counted.
     pub fn append(&self, batch: &Arc<Vec<Judged>>) {
+        self.tail.offer(batch);
         let due = Instant::now() + writer::FLUSH_AFTER;
         for start in (0..batch.len()).step_by(PIECE_EVENTS) {
             let range = start..batch.len().min(start + PIECE_EVENTS);
@@ -159,6 +164,11 @@ impl Recent {
         } else {
             metrics::counter!(RECENT_DROPPED).increment(piece.events().len() as u64);
         }
+    }
+
+    /// Begins to watch what is handed over from now on; `None` if too many watch.
+    pub fn watch(&self) -> Option<Watcher> {
+        self.tail.watch()
     }
 
     /// Events newest first; stops at a time budget and says where to go on.

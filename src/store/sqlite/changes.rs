@@ -1,5 +1,7 @@
 //! The reading side of `config_audit_log`, and lines for actions. It is written by `config::log_change` alone.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 use rusqlite::{Row, ToSql};
 use serde_json::Value;
@@ -69,6 +71,10 @@ impl ChangeLog for ConfigDb {
 
     async fn trail_head(&self) -> StoreResult<TrailHead> {
         self.read(trail::sealed_head).await
+    }
+
+    async fn snapshot(&self, folder: PathBuf) -> StoreResult<()> {
+        self.copy_into(folder).await
     }
 
     async fn reseal_trail(&self, change: &Change) -> StoreResult<String> {

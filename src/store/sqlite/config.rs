@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::connect::{Fault, name_of, open_writer};
 use super::schema;
-use super::trail;
 use super::worker::{Readers, Task, Worker, in_transaction, run_tasks};
+use super::{backup, trail};
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::store::{Change, Operation, StoreError, StoreResult};
@@ -92,6 +92,25 @@ impl ConfigDb {
             Box::new(move |connection| {
                 let result = trail::reseal(connection, &mut keeper.lock(), &change, &clock);
                 let _ = answer.send(result.map_err(|fault| fault.of(&store)));
+            })
+        };
+        self.writer.ask(job).await
+    }
+
+    /// Copies the database and the chain's folder while nothing is written.
+    pub(super) async fn copy_into(&self, folder: PathBuf) -> StoreResult<()> {
+        let (store, trail, keeper) = (self.store.clone(), self.trail_folder(), Arc::clone(&self.keeper));
+        let name = self.path.file_name().map(PathBuf::from).unwrap_or_default();
+        let job = move |answer: super::worker::Answer<()>| -> Task {
+            Box::new(move |connection| {
+                let _still = keeper.lock();
+                let copied = backup::copy_into(connection, &folder.join(name)).and_then(|()| {
+                    backup::copy_folder(&trail, &folder.join("trail")).map_err(|error| {
+                        let why = format!("the chain's keys cannot be copied: {error}");
+                        Fault::Told(StoreError::Unavailable { store: store.clone(), why })
+                    })
+                });
+                let _ = answer.send(copied.map_err(|fault| fault.of(&store)));
             })
         };
         self.writer.ask(job).await

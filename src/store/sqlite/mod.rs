@@ -14,6 +14,7 @@ mod audit_search;
 #[cfg(test)]
 mod audit_tests;
 mod audit_write;
+mod backup;
 mod body;
 mod changes;
 mod config;
@@ -37,6 +38,7 @@ mod walk;
 mod worker;
 
 pub use audit::AuditDb;
+pub use backup::copy_database;
 pub use config::ConfigDb;
 pub use levels::LevelsDb;
 pub use settings::kept_settings;

@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 use super::super::Web;
 use super::super::fault::{Answer, Fault};
 use super::super::input::{Fields, Segment};
-use super::Paging;
 use super::rules::{ExplanationRow, RuleRow};
+use super::{Paging, event_stream};
 use crate::admin::{AdminError, EventLetter, EventQuery};
 use crate::model::{DeliveryNote, EventId, Judged, Protocol, RuleId, Severity, event_json};
 use crate::web::openapi::parameters::{moment, text, words};
@@ -23,24 +23,16 @@ use crate::web::openapi::parameters::{moment, text, words};
 const DEFAULT_LIMIT: usize = 100;
 
 /// The filters of a search.
-const FILTERS: [&str; 12] = [
-    "q",
-    "hostname",
-    "severity",
-    "source",
-    "peer",
-    "rule_id",
-    "matched",
-    "from",
-    "to",
-    "correlation_id",
-    "limit",
-    "cursor",
-];
+pub(super) const SEARCH_FILTERS: [&str; 10] =
+    ["q", "hostname", "severity", "source", "peer", "rule_id", "matched", "from", "to", "correlation_id"];
 
 /// The routes of this section.
 pub(super) fn routes() -> OpenApiRouter<Web> {
-    OpenApiRouter::new().routes(routes!(search)).routes(routes!(show)).routes(routes!(audit_logs))
+    OpenApiRouter::new()
+        .routes(routes!(search))
+        .routes(routes!(event_stream::stream))
+        .routes(routes!(show))
+        .routes(routes!(audit_logs))
 }
 
 /// An event and what was decided about it.
@@ -242,7 +234,7 @@ impl IntoParams for EventFilters {
     responses((status = 200, body = EventsFound))
 )]
 async fn search(State(web): State<Web>, fields: Fields) -> Answer<Json<EventsFound>> {
-    fields.only(&FILTERS)?;
+    fields.only(&[&SEARCH_FILTERS[..], &["limit", "cursor"]].concat())?;
     let found = web.admin.search(&query(&fields, DEFAULT_LIMIT)?).await?;
     Ok(Json(EventsFound {
         items: found.items.iter().map(judged_json).collect(),
@@ -435,7 +427,7 @@ pub(super) fn audit_query(fields: &Fields) -> Answer<EventQuery> {
     })
 }
 
-fn judged_json(judged: &Judged) -> Value {
+pub(super) fn judged_json(judged: &Judged) -> Value {
     let decision = &judged.decision;
     let matched = decision.matched.as_ref();
     let mut body = event_json(&judged.event);

@@ -30,8 +30,12 @@ struct EventsPage {
     severities: Vec<(String, String)>,
     sources: Vec<(String, String)>,
     rows: Vec<EventRow>,
+    /// The empty table that the live view fills.
+    no_rows: Vec<EventRow>,
     next: Option<String>,
     newest: String,
+    /// Where events come from as they come, for the script.
+    live: String,
     later_page: bool,
     filtered: bool,
     warnings: Vec<String>,
@@ -72,8 +76,10 @@ pub(super) async fn list(State(web): State<Web>, by: SignedIn, fields: Fields) -
         severities: severity_choices(),
         sources: source_choices(),
         rows: found.items.iter().map(EventRow::new).collect(),
+        no_rows: Vec::new(),
         next: found.next.map(|id| format!("/events?{}cursor={id}", kept(&fields))),
         newest: format!("/events?{}", kept(&fields).trim_end_matches('&')),
+        live: format!("/api/v2/events/stream?{}", kept(&fields).trim_end_matches('&')),
         later_page: fields.get("cursor").is_some(),
         filtered: FORM_FIELDS.iter().any(|name| fields.get(name).is_some()),
         warnings: found.warnings.iter().map(|warning| visible(warning)).collect(),
@@ -137,6 +143,8 @@ struct EventPage {
     near: Vec<ExplainedView>,
     deliveries: Vec<DeliveryView>,
     rule_link: String,
+    /// Each step of its way: when, and what happened.
+    steps: Vec<(String, String)>,
     warnings: Vec<String>,
 }
 
@@ -171,6 +179,11 @@ fn event_page(frame: Frame, story: &EventStory) -> EventPage {
         near: story.explained.iter().take(8).map(|told| explained_view(told, winner.map(|id| id.0))).collect(),
         deliveries: deliveries(story),
         rule_link: rule_from(event.id),
+        steps: story
+            .steps()
+            .into_iter()
+            .map(|step| (step.at.map(moment).unwrap_or_default(), visible(&step.what)))
+            .collect(),
         warnings: story.warnings.iter().map(|warning| visible(warning)).collect(),
     }
 }

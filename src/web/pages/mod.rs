@@ -11,6 +11,7 @@ mod login;
 mod logs;
 mod oidc;
 mod overview;
+mod rule_bulk;
 mod rule_test;
 mod rules;
 mod secrets;
@@ -49,6 +50,8 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/rules", get(rules::list).post(rules::create))
         .route("/rules/new", get(rules::new_form))
         .route("/rules/test", get(rule_test::form).post(rule_test::run))
+        .route("/rules/bulk", post(rule_bulk::act))
+        .route("/rules/try", post(rules::try_out))
         .route("/rules/{id}", get(rules::edit_form).post(rules::save))
         .route("/rules/{id}/delete", get(rules::confirm_delete).post(rules::delete))
         .route("/rules/{id}/history", get(rules::history))
@@ -158,6 +161,9 @@ fn done_text(code: &str) -> Option<&'static str> {
         "rule-created" => "The rule was created. It takes effect within a second.",
         "rule-saved" => "The rule was saved. It takes effect within a second.",
         "rule-deleted" => "The rule was deleted.",
+        "rules-changed" => "The rules were changed. It takes effect within a second.",
+        "rules-ordered" => "The order was changed. It takes effect within a second.",
+        "rules-deleted" => "The rules were deleted.",
         "host-added" => "The host is a development host now.",
         "host-removed" => "The host is a production host again.",
         "team-added" => "The team was assigned.",

@@ -1,5 +1,7 @@
 //! Rules: list, create, edit, delete, and each one's own history.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
@@ -8,10 +10,14 @@ use super::super::Web;
 use super::super::auth::SignedIn;
 use super::super::fault::Answer;
 use super::super::input::{Fields, Posted, Segment};
-use super::super::text::{shortened, visible};
+use super::super::text::{count, day_label, moment, short_moment, shortened, visible};
+use super::rule_bulk::trial_days;
 use super::views::{ChangeView, RuleRow, severity_choices};
 use super::{ConfirmPage, Frame, Trouble, done, expected, meanwhile, shown, shown_again};
-use crate::admin::{AdminError, ChangeQuery, MAX_CHANGE_ROWS, RuleInput, rule_tag, suggest_match};
+use crate::access::Right;
+use crate::admin::{
+    AdminError, ChangeQuery, MAX_CHANGE_ROWS, RuleInput, Trial, TrialOf, TrialSample, rule_tag, suggest_match,
+};
 use crate::model::{Rule, RuleId};
 
 #[derive(Template)]
@@ -22,6 +28,8 @@ struct RulesPage {
     total: usize,
     filter: String,
     problems: Vec<String>,
+    /// Whether the user may change them.
+    may_edit: bool,
 }
 
 /// Rules of one page; more are found by the filter.
@@ -45,7 +53,101 @@ pub(super) async fn list(State(web): State<Web>, by: SignedIn, fields: Fields) -
         rows: rows.into_iter().take(MAX_SHOWN).collect(),
         filter,
         problems: found.problems.iter().map(|problem| visible(problem)).collect(),
+        may_edit: by.session.role.has(Right::Operate),
     })
+}
+
+/// What came of trying the rule in the form.
+struct TrialView {
+    summary: String,
+    incomplete: Option<String>,
+    days: Vec<(String, u64, u64, u64)>,
+    samples: Vec<SampleView>,
+    warnings: Vec<String>,
+}
+
+/// An event of a trial.
+struct SampleView {
+    id: String,
+    time: String,
+    host: String,
+    message: String,
+    now: String,
+    then: String,
+}
+
+impl TrialView {
+    fn new(trial: &Trial) -> Self {
+        let by = |decided: &Option<(RuleId, String)>| {
+            decided.as_ref().map_or("no rule".to_owned(), |(id, handling)| format!("rule {id}: {}", visible(handling)))
+        };
+        let sample = |sample: &TrialSample| SampleView {
+            id: sample.id.to_string(),
+            time: short_moment(sample.received_at),
+            host: visible(&sample.hostname),
+            message: visible(&sample.message),
+            now: by(&sample.now),
+            then: by(&sample.then),
+        };
+        Self {
+            summary: format!(
+                "Of {} events since {} UTC it matches {} and would decide {}; {} would be treated otherwise than now: {} more \
+                 alerts, {} fewer.",
+                count(trial.events),
+                moment(trial.reached),
+                count(trial.matched),
+                count(trial.decided),
+                count(trial.changed),
+                count(trial.newly_forwarded),
+                count(trial.no_longer_forwarded),
+            ),
+            incomplete: (!trial.complete).then(|| {
+                format!("Its time was up: events from before {} UTC were not looked at.", moment(trial.reached))
+            }),
+            days: trial
+                .days
+                .iter()
+                .map(|(day, counts)| (day_label(*day), counts.matched, counts.decided, counts.changed))
+                .collect(),
+            samples: trial.samples.iter().map(sample).collect(),
+            warnings: trial.warnings.iter().map(|warning| visible(warning)).collect(),
+        }
+    }
+}
+
+/// How long a trial from the form may take: somebody waits for it.
+const TRIAL_TIME: Duration = Duration::from_secs(15);
+
+/// Sample events of a trial from the form.
+const TRIAL_SAMPLES: usize = 20;
+
+/// `POST /rules/try`: the form again, with what the rule in it would have done.
+pub(super) async fn try_out(State(web): State<Web>, posted: Posted) -> Answer<Response> {
+    let input = input(&posted.fields);
+    let id = posted.fields.get("rule_id").and_then(|id| id.parse().ok()).map(RuleId);
+    let days = trial_days(&posted.fields)?;
+    let outcome = match input.check() {
+        Ok(draft) => {
+            let of = TrialOf { id, draft: Some(draft), days, limit: TRIAL_TIME, samples: TRIAL_SAMPLES };
+            web.admin.try_rule(of).await
+        }
+        Err(error) => Err(error),
+    };
+    let mut page = RuleFormPage::new(Frame::new(&web, &posted.by, "rules"), id.map(|id| id.0), input);
+    page.reason = posted.fields.text("reason");
+    page.version = posted.fields.text("version");
+    page.days = days;
+    match outcome {
+        Ok(trial) => {
+            page.trial = Some(TrialView::new(&trial));
+            shown(&page)
+        }
+        Err(error) => {
+            page.trouble = error.into();
+            let status = page.trouble.status;
+            shown_again(&page, status)
+        }
+    }
 }
 
 #[derive(Template)]
@@ -63,6 +165,10 @@ struct RuleFormPage {
     version: String,
     /// What others did to it meanwhile.
     meanwhile: Vec<ChangeView>,
+    /// How many days back the rule is to be tried.
+    days: usize,
+    /// What came of it.
+    trial: Option<TrialView>,
     trouble: Trouble,
 }
 
@@ -77,6 +183,8 @@ impl RuleFormPage {
             origin: None,
             version: String::new(),
             meanwhile: Vec::new(),
+            days: 7,
+            trial: None,
             trouble: Trouble::default(),
         }
     }
