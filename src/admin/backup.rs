@@ -164,8 +164,8 @@ fn gather(data: &Path, workshop: &Path, options: BackupOptions) -> io::Result<()
         copy_if_there(data, workshop, "secrets.toml")?;
         copy_files(&data.join("tls"), &workshop.join("tls"))?;
     }
-    if options.audit {
-        let (from, to) = (data.join("store/audit"), workshop.join("store/audit"));
+    let (from, to) = (data.join("store/audit"), workshop.join("store/audit"));
+    if options.audit && from.is_dir() {
         fs::create_dir_all(&to)?;
         for entry in fs::read_dir(from)? {
             let path = entry?.path();

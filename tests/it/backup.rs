@@ -111,7 +111,8 @@ fn a_damaged_backup_is_found_and_touches_nothing() {
     let data = folder.path().join("restored");
     refused(&["restore", &name, "--data", &data.display().to_string()], "no whole backup");
     assert!(!data.join("store").exists());
-    let operator = server.api_post("/api/v2/keys", &json!({"name": "operator", "scopes": ["write"]})).must_be(201).json();
+    let operator =
+        server.api_post("/api/v2/keys", &json!({"name": "operator", "scopes": ["write"]})).must_be(201).json();
     let key = operator["value"].as_str().expect("a value").to_owned();
     Request::post(server.ports.web, "/api/v2/backup").key(&key).expect().must_be(403);
 }

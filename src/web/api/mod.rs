@@ -35,8 +35,8 @@ mod secrets;
 mod settings;
 mod slo;
 mod status;
-mod target_view;
 mod system;
+mod target_view;
 mod targets;
 mod transfer;
 mod users;
@@ -97,41 +97,6 @@ fn v2(web: Web) -> OpenApiRouter<Web> {
         .merge(section("Service levels", slo::routes()))
         .merge(section("Log", logs::routes()))
         .merge(section("System", system::routes()))
-        .route("/secrets", get(secrets::list))
-        .route("/secrets/{name}", get(secrets::show).put(secrets::set))
-        .route("/secrets/{name}/rotate", post(secrets::rotate))
-        .route("/secrets/{name}/promote", post(secrets::promote))
-        .route("/secrets/{name}/cancel", post(secrets::cancel))
-        .route("/export", get(transfer::export))
-        .route("/import", post(transfer::import).layer(transfer::LIMIT))
-        .route("/targets", get(targets::list).post(targets::add))
-        .route("/targets/{name}", get(targets::show).put(targets::change).delete(targets::remove))
-        .route("/targets/{name}/test", post(targets::test))
-        .route("/targets/{name}/reset", post(targets::reset))
-        .route("/outboxes/{name}", delete(targets::discard_outbox))
-        .route("/outboxes/{name}/move", post(targets::move_outbox))
-        .route("/dead-letters", get(dead_letters::list))
-        .route("/dead-letters/groups", get(dead_letters::groups))
-        .route("/dead-letters/replay", post(dead_letters::replay))
-        .route("/dead-letters/discard", post(dead_letters::discard))
-        .route(
-            "/dead-letters/{queue}/{seq}",
-            get(dead_letters::show).patch(dead_letters::change).delete(dead_letters::discard_one),
-        )
-        .route("/dead-letters/{queue}/{seq}/replay", post(dead_letters::replay_one))
-        .route("/remediation", get(dead_letters::remediation))
-        .route("/remediation/run", post(dead_letters::run))
-        .route("/users", get(users::list).post(users::create))
-        .route("/users/{name}", get(users::show).patch(users::change).delete(users::remove))
-        .route("/users/{name}/password", post(users::reset_password))
-        .route("/sessions", get(users::sessions))
-        .route("/sessions/{id}", delete(users::end_session))
-        .route("/keys", get(keys::list).post(keys::create))
-        .route("/keys/{name}", get(keys::show).delete(keys::revoke))
-        .route("/keys/{name}/rotate", post(keys::rotate))
-        .route("/keys/{name}/promote", post(keys::promote))
-        .route("/slo", get(slo::show))
-        .route("/slo/status", get(slo::status))
         .fallback(unknown_path);
     guards::behind(routes, &web)
 }
