@@ -85,6 +85,7 @@
   };
   button.hidden = false;
   button.addEventListener("click", () => { if (source) stop(); else start(); });
+})();
 // The live view of events: rows come in at the top as they are judged. Texts are put in as texts, never as markup.
 (() => {
   const button = document.querySelector("[data-live]");

@@ -126,13 +126,11 @@ impl Api {
         if let Some(reason) = reason {
             request = request.header("X-Change-Reason", reason);
         }
-        let sent = request.send().await;
-        let mut answer =
-            sent.with_context(|| format!("the appliance at {} does not answer; is it running?", self.url))?;
-        if !answer.status().is_success() {
-            let status = answer.status();
-            let told: Value = serde_json::from_str(&answer.text().await.unwrap_or_default()).unwrap_or(Value::Null);
-            bail!("the appliance answered {status}: {}", told["error"].as_str().unwrap_or("it did not say why"));
+        let mut answer = request.send().await.with_context(|| self.silence())?;
+        let status = answer.status();
+        if !status.is_success() {
+            let text = answer.text().await.unwrap_or_default();
+            return Err(refusal(status, &serde_json::from_str(&text).unwrap_or(Value::Null)));
         }
         let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
         let mut into = opened.with_context(|| format!("cannot write `{}`", file.display()))?;
