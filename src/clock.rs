@@ -1,8 +1,8 @@
 //! The wall clock, handed to everything that needs the time, so that a test can hold it still.
 //!
 //! Nothing else in the crate reads the system's wall clock. A clock that jumps backwards only makes timestamps jump
-//! backwards: event ids stay unique and ordered (see [`crate::model::EventIds`]), and durations are measured with
-//! `std::time::Instant`.
+//! backwards: event ids stay unique, and ordered if it jumps by less than a day (see [`crate::model::EventIds`]), and
+//! durations are measured with `std::time::Instant`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

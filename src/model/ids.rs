@@ -93,11 +93,18 @@ impl FromStr for EventId {
     }
 }
 
-/// Makes event ids: strictly ascending within one process, whatever the wall clock does.
+/// How far ahead of the clock ids may be before they follow it back: one day in milliseconds. A clock that is set right by
+/// minutes keeps them ascending; one that stood in another year would otherwise keep giving that year to every event until
+/// the next start.
+const MOST_AHEAD_MILLIS: u64 = 86_400_000;
+
+/// Makes event ids: strictly ascending within one process, unless the wall clock is set back by more than a day.
 #[derive(Debug)]
 pub struct EventIds {
     /// Milliseconds and counter of the id made last.
     last: AtomicU64,
+    /// How often ids followed the clock back: ids of a time that comes again differ by it.
+    era: AtomicU64,
     /// Distinguishes processes; mixed into the bits that are not time or counter.
     seed: u64,
 }
@@ -105,24 +112,27 @@ pub struct EventIds {
 impl EventIds {
     /// `seed` should be random; two processes with one seed could only collide within one millisecond and count.
     pub fn new(seed: u64) -> Self {
-        Self { last: AtomicU64::new(0), seed }
+        Self { last: AtomicU64::new(0), era: AtomicU64::new(0), seed }
     }
 
     /// The next id for an event received at `now`.
     pub fn next(&self, now: Timestamp) -> EventId {
         let millis = u64::try_from(now.as_millis()).unwrap_or(0);
-        // A fresh millisecond starts its counter at a seeded point of the lower half, so that ids made after a restart
-        // within one millisecond differ and 2 million more fit before the count runs into the next millisecond.
-        let fresh = (millis << COUNTER_BITS) | (mix(self.seed ^ millis) & ((1 << (COUNTER_BITS - 1)) - 1));
-        let mut last = self.last.load(Ordering::Relaxed);
-        let next = loop {
-            let next = fresh.max(last + 1);
-            match self.last.compare_exchange_weak(last, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => break next,
-                Err(seen) => last = seen,
+        loop {
+            // In this order: who sees an id of an era sees the era too.
+            let last = self.last.load(Ordering::Acquire);
+            let follows = (last >> COUNTER_BITS).saturating_sub(millis) > MOST_AHEAD_MILLIS;
+            let era =
+                if follows { self.era.fetch_add(1, Ordering::AcqRel) + 1 } else { self.era.load(Ordering::Acquire) };
+            let seed = self.seed.wrapping_add(era.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            // A fresh millisecond starts its counter at a seeded point of the lower half, so that ids made after a restart
+            // within one millisecond differ and 2 million more fit before the count runs into the next millisecond.
+            let fresh = (millis << COUNTER_BITS) | (mix(seed ^ millis) & ((1 << (COUNTER_BITS - 1)) - 1));
+            let next = if follows { fresh } else { fresh.max(last + 1) };
+            if self.last.compare_exchange_weak(last, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return EventId(compose(next, mix(seed.wrapping_add(next))));
             }
-        };
-        EventId(compose(next, mix(self.seed.wrapping_add(next))))
+        }
     }
 }
 
@@ -257,6 +267,24 @@ mod tests {
             assert!(id.ordinal() > previous, "step {step}");
             previous = id.ordinal();
             assert!(seen.insert(id));
+        }
+    }
+
+    #[test]
+    fn ids_follow_a_clock_that_stood_in_another_year_and_stay_unique() {
+        let ids = EventIds::new(7);
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let in_2040 = Timestamp::from_millis(2_217_542_400_000);
+        let mut seen = HashSet::new();
+        for clock in [now, in_2040, now, in_2040, now] {
+            let mut previous = 0;
+            for _ in 0..1_000 {
+                let id = ids.next(clock);
+                assert_eq!(id.millis(), clock.as_millis());
+                assert!(id.ordinal() > previous);
+                previous = id.ordinal();
+                assert!(seen.insert(id), "{id} was given twice");
+            }
         }
     }
 

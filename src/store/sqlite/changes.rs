@@ -28,12 +28,7 @@ impl ChangeLog for ConfigDb {
                 condition.push_str(" AND id > ?");
                 values.push(Box::new(after));
             }
-            let order = if query.ascending { "ASC" } else { "DESC" };
-            let limit = query.limit.clamp(1, MAX_LINES);
-            let sql = format!(
-                "SELECT id, changed_at, changed_by, operation, table_name, record_id, old_values, new_values, reason, \
-                 correlation_id, changed_via, changed_from, row_hash FROM config_audit_log WHERE {condition} ORDER BY id {order} LIMIT {limit}"
-            );
+            let sql = lines_sql(&query, &condition);
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(rusqlite::params_from_iter(values), read_change)?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -107,6 +102,16 @@ fn restriction(query: &ChangeQuery) -> (String, Vec<Box<dyn ToSql>>) {
     (condition, values)
 }
 
+/// The statement that reads lines under a condition.
+fn lines_sql(query: &ChangeQuery, condition: &str) -> String {
+    let order = if query.ascending { "ASC" } else { "DESC" };
+    let limit = query.limit.clamp(1, MAX_LINES);
+    format!(
+        "SELECT id, changed_at, changed_by, operation, table_name, record_id, old_values, new_values, reason, \
+         correlation_id, changed_via, changed_from, row_hash FROM config_audit_log WHERE {condition} ORDER BY id {order} LIMIT {limit}"
+    )
+}
+
 fn read_change(row: &Row<'_>) -> rusqlite::Result<ChangeRow> {
     let operation: String = row.get(3)?;
     Ok(ChangeRow {
@@ -135,4 +140,36 @@ fn read_change(row: &Row<'_>) -> rusqlite::Result<ChangeRow> {
 /// Text that is no JSON, after damage, is shown as it is.
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::connect::open_writer;
+    use crate::store::sqlite::schema::CONFIG;
+
+    #[test]
+    fn no_single_filter_reads_the_whole_log_or_sorts_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open_writer(&folder.path().join("config.db"), CONFIG).unwrap();
+        let text = || Some("x".to_owned());
+        let base = ChangeQuery { limit: 50, ..ChangeQuery::default() };
+        for query in [
+            ChangeQuery { table_name: text(), ..base.clone() },
+            ChangeQuery { table_name: text(), record_id: text(), ..base.clone() },
+            ChangeQuery { user: text(), ..base.clone() },
+            ChangeQuery { operation: Some(Operation::Create), ..base.clone() },
+            ChangeQuery { correlation_id: text(), ..base.clone() },
+        ] {
+            let (condition, values) = restriction(&query);
+            let sql = format!("EXPLAIN QUERY PLAN {}", lines_sql(&query, &condition));
+            let mut statement = connection.prepare(&sql).unwrap();
+            let steps = statement.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+            let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+            assert!(
+                steps.iter().all(|step| step.starts_with("SEARCH") && step.contains("INDEX")),
+                "{query:?}: {steps:?}"
+            );
+        }
+    }
 }

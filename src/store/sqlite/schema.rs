@@ -107,6 +107,12 @@ CREATE TABLE delivery_targets (
     enabled INTEGER NOT NULL
 ) WITHOUT ROWID;
 ",
+        "
+CREATE INDEX config_audit_log_table ON config_audit_log (table_name);
+CREATE INDEX config_audit_log_user ON config_audit_log (changed_by);
+CREATE INDEX config_audit_log_operation ON config_audit_log (operation);
+CREATE INDEX config_audit_log_request ON config_audit_log (correlation_id);
+",
     ],
 };
 
