@@ -6,7 +6,7 @@ use super::AdminError;
 use crate::store::{Change, Origin, Via};
 
 /// Longest reason kept, in characters: a sentence or a ticket's number, not a document.
-const MAX_REASON: usize = 500;
+pub const MAX_REASON: usize = 500;
 
 /// Who does something: a user of the pages, an API key or a command.
 #[derive(Debug, Clone, PartialEq, Eq)]

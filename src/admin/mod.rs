@@ -46,7 +46,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 pub use accounts::{FirstLogin, LoggedIn, SessionInfo};
-pub use actor::Actor;
+pub use actor::{Actor, MAX_REASON};
 pub use api_keys::{KeyInfo, KeyInput, ShownKey};
 pub use backup::{Backup, BackupOptions, Manifest, ManifestFile, Restored, restore, verify_backup};
 pub use changes::{ChangePage, MAX_CHANGE_ROWS};

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::auth::SignedIn;
 use super::envelope::Correlation;
 use super::fault::Fault;
+use crate::admin::MAX_REASON;
 use crate::model::Timestamp;
 use crate::net::api_version::VERSION_PARAMETER;
 
@@ -163,7 +164,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
                 "send JSON, with the header Content-Type: application/json",
             ));
         }
-        let from_header = header_reason(request.headers());
+        let from_header = header_reason(request.headers())?;
         let bytes = Bytes::from_request(request, state).await;
         let bytes = bytes.map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
@@ -181,6 +182,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
             Some(Value::String(reason)) => Some(reason),
             Some(_) => return Err(Fault::field("reason", "it is not a text")),
         };
+        let from_body = from_body.filter(|reason| !reason.trim().is_empty());
         Ok(Self { value, reason: from_body.or(from_header) })
     }
 }
@@ -258,12 +260,17 @@ impl<S: Sync> FromRequestParts<S> for Reason {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Fault> {
-        Ok(Self(header_reason(&parts.headers)))
+        Ok(Self(header_reason(&parts.headers)?))
     }
 }
 
-fn header_reason(headers: &HeaderMap) -> Option<String> {
-    headers.get("x-change-reason").map(|reason| String::from_utf8_lossy(reason.as_bytes()).into_owned())
+fn header_reason(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+    let Some(reason) = headers.get("x-change-reason") else { return Ok(None) };
+    let reason = String::from_utf8_lossy(reason.as_bytes()).into_owned();
+    if reason.chars().count() > MAX_REASON {
+        return Err(Fault::field("X-Change-Reason", format!("it is longer than {MAX_REASON} characters")));
+    }
+    Ok(Some(reason))
 }
 
 impl<S: Sync> FromRequestParts<S> for Correlation {

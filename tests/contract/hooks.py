@@ -10,7 +10,7 @@ WHO = os.environ.get("MUTTD_EXPECT", "")
 
 def as_text(ctx, value):
     """A body that is text already."""
-    return {"data": value if isinstance(value, bytes) else str(value).encode()}
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
 
 
 for media_type in ("application/x-ndjson", "application/toml"):

@@ -8,6 +8,7 @@ mod support;
 
 mod access;
 mod backup;
+mod api_roles;
 mod bad_input;
 mod bench;
 mod change_trail;

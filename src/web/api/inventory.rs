@@ -56,6 +56,7 @@ pub(super) struct Teams {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewDevHost {
+    #[schema(min_length = 1)]
     hostname: String,
 }
 
@@ -63,7 +64,9 @@ struct NewDevHost {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewTeam {
+    #[schema(min_length = 1)]
     hostname: String,
+    #[schema(min_length = 1)]
     team_assignment: String,
 }
 
@@ -74,6 +77,7 @@ struct ChangedTeam {
     /// The host in the address, if it is given.
     #[serde(default)]
     hostname: Option<String>,
+    #[schema(min_length = 1)]
     team_assignment: String,
 }
 

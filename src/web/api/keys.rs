@@ -188,7 +188,7 @@ async fn rotate(
     post,
     path = "/keys/{name}/promote",
     params(("name" = String, Path, description = "The key's name")),
-    responses((status = 200, body = Key), (status = 409, description = "The key has no NEXT value"))
+    responses((status = 200, body = Key), (status = 400, description = "The key has no NEXT value"))
 )]
 async fn promote(
     State(web): State<Web>,

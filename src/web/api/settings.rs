@@ -130,7 +130,8 @@ async fn show(State(web): State<Web>, Segment(key): Segment) -> Answer<Response>
     request_body = SetSetting,
     responses(
         (status = 200, body = SettingView, headers(("ETag" = Option<String>, description = "The value in force"))),
-        (status = 409, description = "Somebody else changed it meanwhile, or it is not a setting that can be changed here"),
+        (status = 409, description = "`expected` is not the value in force"),
+        (status = 412, description = "The tag is not that of the value in force"),
     )
 )]
 async fn set(
@@ -163,7 +164,8 @@ async fn set(
         (status = 200, description = "What is in force now, or that a kept setting was forgotten", content(
             (SettingView = "application/json"),
         )),
-        (status = 409, description = "Somebody else changed it meanwhile, or it is not a setting that can be changed here"),
+        (status = 409, description = "`expected` is not the value in force"),
+        (status = 412, description = "The tag is not that of the value in force"),
     )
 )]
 async fn reset(
@@ -196,7 +198,8 @@ async fn reset(
     request_body = RevertSetting,
     responses(
         (status = 200, body = SettingView, headers(("ETag" = Option<String>, description = "The value in force"))),
-        (status = 409, description = "Somebody else changed it meanwhile, or it is not a setting that can be changed here"),
+        (status = 409, description = "`expected` is not the value in force"),
+        (status = 412, description = "The tag is not that of the value in force"),
     )
 )]
 async fn revert(

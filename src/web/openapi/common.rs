@@ -96,10 +96,11 @@ fn add_reason(schema: &mut Value, is_needed: bool) {
 
 /// A parameter or header that is not given is not there; it is never null.
 fn without_null(schema: &mut Value) {
-    if let Some(types) = schema["type"].as_array_mut() {
+    let Some(kind) = schema.get_mut("type") else { return };
+    if let Some(types) = kind.as_array_mut() {
         types.retain(|one| one != "null");
         if let [only] = types.as_slice() {
-            schema["type"] = only.clone();
+            *kind = only.clone();
         }
     }
 }
@@ -247,6 +248,10 @@ fn complete_responses(operation: &mut Map<String, Value>, is_deprecated: bool) {
             response["content"] = json!({PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}});
         }
         let Some(response) = response.as_object_mut() else { continue };
+        if response.get("description").is_none_or(|told| told == "") {
+            let phrase = StatusCode::from_bytes(status.as_bytes()).ok().and_then(|status| status.canonical_reason());
+            response.insert("description".into(), phrase.unwrap_or("Done").into());
+        }
         let headers = response.entry("headers").or_insert_with(|| json!({}));
         headers.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(|header| {
             header.get_mut("schema").into_iter().for_each(without_null);

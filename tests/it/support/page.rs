@@ -58,9 +58,14 @@ impl Browser {
         self.submit(&form)
     }
 
+    /// The cookies it would send, for requests of another kind.
+    pub fn cookie(&self) -> String {
+        self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+    }
+
     fn exchange(&mut self, request: Request) -> Answer {
-        let jar: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = if jar.is_empty() { request } else { request.header("Cookie", jar.join("; ")) };
+        let jar = self.cookie();
+        let request = if jar.is_empty() { request } else { request.header("Cookie", jar) };
         let answer = request.expect();
         for (_, cookie) in answer.headers.iter().filter(|(name, _)| name == "set-cookie") {
             let Some((name, value)) = cookie.split(';').next().and_then(|pair| pair.split_once('=')) else { continue };
