@@ -7,8 +7,8 @@
 mod support;
 
 mod access;
-mod backup;
 mod api_roles;
+mod backup;
 mod bad_input;
 mod bench;
 mod change_trail;

@@ -71,6 +71,8 @@ pub(super) struct JudgedEvent {
     raw: String,
     /// What was odd about it.
     flags: Vec<String>,
+    /// The trace that tells its way (W3C).
+    trace_id: String,
     /// Whether a rule matched.
     matched: bool,
     /// The rule; 0 for the meta-alert for unhandled events.

@@ -94,6 +94,13 @@ fn add_reason(schema: &mut Value, is_needed: bool) {
     close(schema);
 }
 
+/// A parameter without a value is as good as one that is not there, so that a form can send all of its fields.
+fn or_blank(schema: &mut Value) {
+    if schema["type"].as_str().is_some_and(|kind| matches!(kind, "integer" | "number" | "boolean")) {
+        *schema = json!({"anyOf": [schema.take(), {"type": "string", "maxLength": 0}]});
+    }
+}
+
 /// A parameter or header that is not given is not there; it is never null.
 fn without_null(schema: &mut Value) {
     let Some(kind) = schema.get_mut("type") else { return };
@@ -193,7 +200,14 @@ fn add_parameters(operation: &mut Map<String, Value>, path: &str, right: Right, 
     let has_body = operation.contains_key("requestBody");
     let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
     let Some(parameters) = parameters.as_array_mut() else { return };
-    parameters.iter_mut().filter_map(|one| one.get_mut("schema")).for_each(without_null);
+    for parameter in parameters.iter_mut() {
+        let (in_query, required) = (parameter["in"] == "query", parameter["required"] == true);
+        let Some(schema) = parameter.get_mut("schema") else { continue };
+        without_null(schema);
+        if in_query && !required {
+            or_blank(schema);
+        }
+    }
     if path.starts_with("/api/v2/") {
         parameters.push(json!({"$ref": "#/components/parameters/AcceptVersion"}));
     }

@@ -41,6 +41,7 @@ fn event_members() -> Value {
         "fields": {"description": "Every further member, as it was sent"},
         "raw": text,
         "flags": {"type": "array", "items": {"type": "string"}},
+        "trace_id": {"type": "string", "description": "The trace that tells its way (W3C)"},
     })
 }
 
