@@ -215,7 +215,8 @@ fn session(server: &Server, role: &str) -> (Browser, String) {
     let (temporary, own) = (made["temporary_password"].as_str().expect("a password"), "a password of my own");
     let page = browser.log_in(&user, temporary).text();
     let change = [("old_password", temporary), ("new_password", own), ("repeated", own)];
-    browser.submit(&Form::on(&page, "new_password").filled(&change));
+    browser.submit(&Form::on(&page, "new_password").filled(&change)).must_be(200);
+    browser.log_in(&user, own).must_be(200);
     let page = browser.open("/account").must_be(200).text();
     let token = Form::on(&page, "new_password").fields["csrf"].clone();
     (browser, token)

@@ -56,7 +56,7 @@ pub(super) struct History {
 }
 
 /// Dynamic settings
-#[utoipa::path(get, path = "/config", responses((status = 200, body = Config)))]
+#[utoipa::path(get, path = "/config", operation_id = "config", responses((status = 200, body = Config)))]
 pub(super) async fn list(State(web): State<Web>) -> Answer<Json<Config>> {
     let settings = web.admin.settings().settings;
     let dynamic = settings.into_iter().filter(|setting| setting.key.is_dynamic());
