@@ -203,15 +203,6 @@ impl JsonBody {
         })
     }
 
-    /// A member that must be a text.
-    pub fn text(&self, name: &str) -> Result<&str, Fault> {
-        match self.members()?.get(name) {
-            Some(Value::String(text)) => Ok(text),
-            Some(_) => Err(Fault::field(name, "it is not a text")),
-            None => Err(Fault::field(name, "it is missing")),
-        }
-    }
-
     /// Refuses members that mean nothing here.
     pub fn only(&self, known: &[&str]) -> Result<(), Fault> {
         match self.members()?.keys().find(|name| !known.contains(&name.as_str())) {
