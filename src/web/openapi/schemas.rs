@@ -62,7 +62,10 @@ pub(super) fn add(schemas: &mut Value) {
             "window_seconds": {"type": "integer"},
         },
     });
-    schemas["Event"] = object("An event", event_members());
+    let mut event = event_members();
+    // Receivers of an alert are told the trace by a header.
+    event["trace_id"] = json!({"type": "string", "description": "The trace it belongs to: its sender's, else its own"});
+    schemas["Event"] = object("An event", event);
     schemas["Alert"] = object("An alert: an event, and why it is one", alert);
     schemas["Varbind"] = json!({
         "type": "object",

@@ -224,6 +224,7 @@ fn facts(event: &Event) -> Vec<(&'static str, String)> {
         ("Device uptime", trap.and_then(|trap| trap.uptime).map(uptime)),
         ("Event id", Some(event.id.to_string())),
         ("Correlation id", Some(event.correlation())),
+        ("Trace id", Some(event.trace_id().to_string())),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name, visible(&value?)))).collect()
 }
