@@ -19,6 +19,7 @@ pub mod send;
 pub mod serve;
 pub mod setup_link;
 pub mod slo;
+pub mod status;
 pub mod targets;
 pub mod transfer;
 pub mod trust;
@@ -71,6 +72,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Put a backup into the data directory of an appliance that is stopped.
     Restore(backup::RestoreArgs),
+    /// Show how a running appliance is; ends with 1 if it is not ready.
+    Status(status::StatusArgs),
     /// Show the service levels of a running appliance.
     Slo(slo::SloArgs),
     /// Make users, change their roles and passwords, end their sessions.
@@ -134,6 +137,7 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Logs(args) => logs::run(args).await,
             Command::Backup(args) => backup::run(args).await,
             Command::Restore(args) => backup::restore(args).await,
+            Command::Status(args) => status::run(args).await,
             Command::Slo(args) => slo::run(args).await,
             Command::Users(args) => users::run(args).await,
             Command::Keys(args) => keys::run(args).await,

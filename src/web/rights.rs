@@ -68,6 +68,7 @@ const NEEDS: &[Needs] = &[
     edit("/teams/remove"),
     view("/changes"),
     view("/changes/verify"),
+    view("/changes/file"),
     work("/targets"),
     admin("/targets/edit"),
     admin("/targets/remove"),

@@ -122,6 +122,12 @@ struct Accepted {
     evidence: String,
 }
 
+/// A line as JSON, as the API has it.
+pub(in crate::web) fn line(row: &ChangeRow) -> Value {
+    // Plain data always encodes.
+    serde_json::to_value(ChangeLine::from(row)).unwrap_or_default()
+}
+
 impl From<&ChangeRow> for ChangeLine {
     fn from(row: &ChangeRow) -> Self {
         let ChangeRow { id, changed_by, table_name, record_id, old_values, new_values, .. } = row.clone();

@@ -42,7 +42,7 @@ mod transfer;
 mod users;
 pub(super) mod v1;
 
-pub(super) use changes::query as change_query;
+pub(super) use changes::{line as change_line, query as change_query};
 pub(super) use dead_letters::{filter as letter_filter, queue as letter_queue};
 pub(super) use events::{event_id, query};
 pub(super) use logs::filter as log_filter;

@@ -66,6 +66,8 @@ struct ChangesPage {
     total: String,
     changes: Vec<ChangeView>,
     next: Option<String>,
+    /// The same lines as a file.
+    file: String,
     chain: Option<ChainView>,
 }
 
@@ -89,6 +91,7 @@ pub(super) async fn list(State(web): State<Web>, by: SignedIn, fields: Fields) -
         total: counted(found.total, "change", "changes"),
         changes: found.rows.iter().map(ChangeView::new).collect(),
         next: found.next.map(|id| format!("/changes?{}&cursor={id}", kept.join("&"))),
+        file: format!("/changes/file?{}&format=", kept.join("&")),
         table,
         record: fields.text("record_id"),
         user: fields.text("user"),

@@ -2,6 +2,7 @@
 
 mod about;
 mod changes;
+mod changes_file;
 mod dead_letter;
 mod dead_letters;
 mod events;
@@ -68,6 +69,7 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/admin/secrets", get(secrets::list))
         .route("/admin/secrets/act", get(secrets::confirm).post(secrets::act))
         .route("/changes/verify", post(changes::verify))
+        .route("/changes/file", get(changes_file::download))
         .route("/targets", get(targets::list))
         .route("/targets/edit", get(target_form::form).post(target_form::save))
         .route("/targets/remove", get(target_form::confirm).post(target_form::remove))
