@@ -51,7 +51,6 @@ pub(super) use status::hour_label;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -156,11 +155,5 @@ impl Paging {
     /// What is said where a cursor goes through them.
     const fn without_pages(&self, total: u64) -> Pagination {
         Pagination { page: None, limit: self.limit, total: Some(total), pages: None }
-    }
-
-    /// What is said about the pages when their number is known.
-    fn json(&self, total: u64) -> Value {
-        let limit = u64::try_from(self.limit).unwrap_or(1);
-        json!({"page": self.page, "limit": self.limit, "total": total, "pages": total.div_ceil(limit)})
     }
 }

@@ -48,6 +48,10 @@ fn event_members() -> Value {
 /// Puts the schemas in the places that the types below hold for them.
 pub(super) fn add(schemas: &mut Value) {
     let mut alert = event_members();
+    // Receivers are told the trace in a header.
+    if let Some(members) = alert.as_object_mut() {
+        members.shift_remove("trace_id");
+    }
     alert["alert_key"] = json!({"type": "string"});
     alert["environment"] = json!({"type": "string", "enum": ["prod", "dev"]});
     alert["handling"] = json!({"type": "string"});
@@ -81,8 +85,10 @@ pub(super) fn add(schemas: &mut Value) {
 }
 
 fn object(description: &str, members: Value) -> Value {
+    // Why it is an alert is one of two.
+    let is_always = |name: &&String| !["rule_id", "unhandled"].contains(&name.as_str());
     let required: Vec<String> =
-        event_members().as_object().map(|all| all.keys().cloned().collect()).unwrap_or_default();
+        members.as_object().map(|all| all.keys().filter(is_always).cloned().collect()).unwrap_or_default();
     json!({
         "type": "object",
         "description": description,
