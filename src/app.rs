@@ -10,8 +10,11 @@ mod force;
 mod levels;
 mod listeners;
 mod remediation;
+mod retention;
 mod secrets;
 mod slots;
+
+pub use self::retention::{Dry, Offline};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -108,6 +111,7 @@ impl App {
         let (slo, counting) =
             levels::start(&queues, &stores, &lives, (&clock, config.prometheus.clone()), node_name(), &stop_stages)
                 .await?;
+        let retention = retention::build(&queues, &stores, &lives, &clock, &stop_stages)?;
         let keeper = Keeper::new(
             config.clone(),
             Arc::clone(&stores.settings),
@@ -124,6 +128,7 @@ impl App {
             certificates: certificate_board.clone(),
             remedy,
             slo,
+            retention: retention.clone(),
             rates: rates.clone(),
             logs: logs.ring(),
             tracer: tracer.clone(),
@@ -155,6 +160,7 @@ impl App {
         stages.push(tokio::spawn(admin.clone().watch_trail(stop_stages.clone())));
         stages.push(counting);
         stages.extend(exporting);
+        stages.push(tokio::spawn(retention.watch(stop_stages.clone())));
 
         let certificates = open_certificates(&config, &clock, certificate_board).await?;
         stages.push(certificates.watch(stop_stages.clone()));

@@ -43,6 +43,11 @@ pub(super) fn space(path: &Path) -> Option<DiskSpace> {
     Some(DiskSpace { free: stat.f_bavail.saturating_mul(unit), total: stat.f_blocks.saturating_mul(unit) })
 }
 
+/// Bytes this process may still write to the file system that holds `path`, if they can be told.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    space(path).map(|space| space.free)
+}
+
 /// Bytes under each entry of `dir`, largest first. What cannot be read counts as nothing.
 pub(super) fn usage(dir: &Path) -> Vec<DataUsage> {
     let mut left = MAX_FILES;

@@ -21,6 +21,7 @@ mod inventory;
 mod live_events;
 mod passwords;
 mod provider;
+mod retention;
 mod rule_edits;
 mod rule_input;
 mod rule_trial;
@@ -53,12 +54,13 @@ pub use changes::{ChangePage, MAX_CHANGE_ROWS};
 pub use dead_letter_acts::{Acted, LetterEdit, Selection};
 pub use dead_letter_groups::{DeadGroup, DeadGroups};
 pub use dead_letters::{DeadPage, LetterFilter};
-pub use disk::{DataUsage, DiskSpace};
+pub use disk::{DataUsage, DiskSpace, free_bytes};
 pub use error::{AdminError, ItemFault};
 pub use event_way::{EventLetter, EventStep, KeptIn};
 pub use events::{AuditPage, EventStory, Found};
 pub use health::{HealthPart, HealthState};
 pub use live_events::{LiveBatch, LiveEvents};
+pub use retention::{Begun, ErasurePlan, RestoreChoice};
 pub use rule_edits::{Activity, MAX_BULK_ITEMS, Order, RuleChange, RuleEdit, RuleEdited};
 pub use rule_input::{RuleInput, rule_json};
 pub use rule_trial::{MAX_TRIAL_DAYS, MAX_TRIAL_SAMPLES, MAX_TRIAL_SECONDS, Trial, TrialDay, TrialOf, TrialSample};
@@ -79,10 +81,13 @@ pub use crate::config::{Changed, Ignored, Origin, Setting};
 pub use crate::oidc::Callback as ProviderCallback;
 pub use crate::queue::Fault as QueueFault;
 pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport};
+pub use crate::store::archive::{ArchiveFault, FileName, FileState};
 pub use crate::store::{
     ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun, PartitionInfo, Tampering, TrailFault,
     TrailHead, TrailReport, Via, rule_tag, team_tag,
 };
+pub use crate::store::{Erasure, Hold, HoldDraft};
+pub use crate::upkeep::retention::{Nearness, Report as RetentionReport, RetentionStatus};
 pub use crate::upkeep::slo::{Figures, LevelReport, PrometheusReport, State as LevelState, WindowReport};
 
 use crate::access::KeyRing;
@@ -98,6 +103,7 @@ use crate::store::Stores;
 use crate::telemetry::logs::LogRing;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{CertificateBoard, ListenerBoard, Rates, TargetBoard};
+use crate::upkeep::retention::Retention;
 use crate::upkeep::slo::Slo;
 
 /// The keys that open the API.
@@ -124,6 +130,8 @@ pub struct AdminParts {
     pub remedy: Remedy,
     /// The service levels.
     pub slo: Slo,
+    /// How long events are kept.
+    pub retention: Retention,
     /// Events per second.
     pub rates: Rates,
     /// The last lines of the log.

@@ -25,6 +25,7 @@ use crate::store::{RecentSettings, Stores};
 use crate::telemetry::logs::LogRing;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{CertificateBoard, ListenerBoard, ListenerState, Rates, TargetBoard};
+use crate::upkeep::retention::{self, Pace, Retention, RetentionParts};
 use crate::upkeep::slo::{PrometheusSettings, Settings, Slo, SloParts};
 
 /// 2026-03-01T12:00:00Z.
@@ -74,6 +75,7 @@ impl TestAdmin {
             certificates: CertificateBoard::default(),
             remedy: remedy(&queues, &clock),
             slo: slo(&stores, &clock).await,
+            retention: retention(&stores, &clock),
             rates: Rates::new(clock.clone()),
             logs: LogRing::default(),
             tracer: Tracer::off(),
@@ -106,6 +108,27 @@ async fn slo(stores: &Stores, clock: &Clock) -> Slo {
         clock: clock.clone(),
     };
     Slo::start(parts, CancellationToken::new()).await.expect("starts").0
+}
+
+/// Retention that runs on request only.
+fn retention(stores: &Stores, clock: &Clock) -> Retention {
+    Retention::new(RetentionParts {
+        audit: Arc::clone(&stores.audit),
+        shelf: Arc::clone(&stores.shelf),
+        archive: Arc::clone(&stores.archive),
+        holds: Arc::clone(&stores.holds),
+        changes: Arc::clone(&stores.changes),
+        recent: Arc::clone(&stores.recent),
+        unhandled: Arc::clone(&stores.unhandled),
+        settings: Live::constant(retention::Settings::for_team(Team::new("NETO").expect("a valid name"))),
+        tell: Arc::new(|_| Box::pin(async { Ok(()) })),
+        free: Arc::new(|| None),
+        pace: Pace::Full,
+        node: "muttd".to_owned(),
+        ids: EventIds::new(11),
+        clock: clock.clone(),
+        stop: CancellationToken::new(),
+    })
 }
 
 /// A remediation that runs on request only.

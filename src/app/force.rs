@@ -25,6 +25,7 @@ pub(super) struct Senders {
     alerter: LiveSender<alerter::Settings>,
     remedy: LiveSender<remedy::Settings>,
     slo: LiveSender<upkeep::slo::Settings>,
+    retention: LiveSender<upkeep::retention::Settings>,
     recent: LiveSender<store::RecentSettings>,
     audit: LiveSender<store::AuditSettings>,
     trace: LiveSender<trace::Settings>,
@@ -38,6 +39,7 @@ pub(super) struct Lives {
     pub(super) alerter: Live<alerter::Settings>,
     pub(super) remedy: Live<remedy::Settings>,
     pub(super) slo: Live<upkeep::slo::Settings>,
+    pub(super) retention: Live<upkeep::retention::Settings>,
     pub(super) recent: Live<store::RecentSettings>,
     pub(super) audit: Live<store::AuditSettings>,
     pub(super) trace: Live<trace::Settings>,
@@ -51,6 +53,7 @@ pub(super) fn lives(config: &Config) -> (Senders, Lives) {
     let (alerter_sender, alerter) = live(config.alerter.clone());
     let (remedy_sender, remedy) = live(config.remedy.clone());
     let (slo_sender, slo) = live(config.slo.clone());
+    let (retention_sender, retention) = live(config.retention.clone());
     let (recent_sender, recent) = live(config.recent);
     let (audit_sender, audit) = live(config.audit);
     let (trace_sender, trace) = live(config.trace.clone());
@@ -61,11 +64,12 @@ pub(super) fn lives(config: &Config) -> (Senders, Lives) {
         alerter: alerter_sender,
         remedy: remedy_sender,
         slo: slo_sender,
+        retention: retention_sender,
         recent: recent_sender,
         audit: audit_sender,
         trace: trace_sender,
     };
-    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, remedy, slo, recent, audit, trace })
+    (senders, Lives { ingest, ingest_secrets, admin_secrets, alerter, remedy, slo, retention, recent, audit, trace })
 }
 
 /// Everything that goes by the configuration.
@@ -115,6 +119,7 @@ impl Force {
         replace(&senders.alerter, &config.alerter);
         replace(&senders.remedy, &config.remedy);
         replace(&senders.slo, &config.slo);
+        replace(&senders.retention, &config.retention);
         replace(&senders.recent, &config.recent);
         replace(&senders.audit, &config.audit);
         replace(&senders.trace, &config.trace);

@@ -142,6 +142,7 @@ fn report_json(report: &TrailReport) -> Value {
     json!({
         "ok": report.is_whole(),
         "lines": report.lines,
+        "cut": report.cut,
         "head": report.head,
         "checked_at": report.checked_at.to_string(),
         "found": report.found,
@@ -158,6 +159,9 @@ fn in_words(report: &TrailReport, notes: &[String]) -> String {
     let mut text: String = notes.iter().map(|note| format!("{note}\n")).collect();
     if report.is_whole() {
         text.push_str(&format!("The change log is whole: {} lines, head {}\n", report.lines, report.head.hash));
+        if let Some(cut) = &report.cut {
+            text.push_str(&format!("Lines up to {} were cut off when their time was up\n", cut.last_id));
+        }
         return text;
     }
     text.push_str(&format!(
@@ -212,7 +216,7 @@ mod tests {
             why: "`reason` differ from what was written".into(),
         };
         let at = Timestamp::from_millis(1_790_000_000_000);
-        let broken = TrailReport { checked_at: at, head, lines: 9, faults: vec![fault], found: 3 };
+        let broken = TrailReport { checked_at: at, head, lines: 9, cut: None, faults: vec![fault], found: 3 };
         let text = in_words(&broken, &["head.json: not signed".into()]);
         for part in
             ["head.json", "NOT as it was written", "line 7 of 2026-09-21T", "`reason`", "(edited)", "and 2 more"]

@@ -12,6 +12,7 @@ pub mod dlq;
 pub mod keys;
 pub mod logs;
 pub mod mock_moog;
+pub mod retention;
 pub mod rules;
 pub mod samples;
 pub mod secrets;
@@ -74,6 +75,12 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Show how a running appliance is; ends with 1 if it is not ready.
     Status(status::StatusArgs),
+    /// Run retention, show when it ran and when it will.
+    Retention(retention::RetentionArgs),
+    /// List, verify, search and restore archived events.
+    Archive(retention::ArchiveArgs),
+    /// Legal holds, and erasing a host's data.
+    Hold(retention::HoldArgs),
     /// Show the service levels of a running appliance.
     Slo(slo::SloArgs),
     /// Make users, change their roles and passwords, end their sessions.
@@ -138,6 +145,9 @@ fn run_async(command: Command) -> anyhow::Result<ExitCode> {
             Command::Backup(args) => backup::run(args).await,
             Command::Restore(args) => backup::restore(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Retention(args) => retention::run(args).await,
+            Command::Archive(args) => retention::archive(args).await,
+            Command::Hold(args) => retention::hold(args).await,
             Command::Slo(args) => slo::run(args).await,
             Command::Users(args) => users::run(args).await,
             Command::Keys(args) => keys::run(args).await,

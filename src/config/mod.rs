@@ -77,6 +77,8 @@ pub struct Config {
     pub remedy: remedy::Settings,
     /// What the service levels ask for.
     pub slo: upkeep::slo::Settings,
+    /// How long events are kept.
+    pub retention: upkeep::retention::Settings,
     /// Bounds of the recent store.
     pub recent: store::RecentSettings,
     /// How the audit's partitions are made.
@@ -339,6 +341,7 @@ impl Raw {
             targets,
             remedy: remedy_settings(values)?,
             slo: slo_settings(values)?,
+            retention: retention_settings(values)?,
             audit: store::AuditSettings {
                 advance_months: narrow(values.number("dynamic", "partition_advance_months")),
                 max_bytes: values.number("dynamic", "partition_max_bytes"),
@@ -438,6 +441,22 @@ fn remedy_settings(values: &Values) -> Result<remedy::Settings, ConfigError> {
         batch_size: size(values.number("dynamic", "remediation_batch_size")),
         max_poison_retries: narrow(values.number("dynamic", "max_poison_retries")),
         health_probe_ttl: Duration::from_secs(values.number("dynamic", "health_probe_ttl")),
+        team: alerter_settings(values)?.unhandled_default_team,
+    })
+}
+
+fn retention_settings(values: &Values) -> Result<upkeep::retention::Settings, ConfigError> {
+    let number = |name| values.number("dynamic", name);
+    let days = |name| i64::try_from(number(name)).unwrap_or(i64::MAX);
+    Ok(upkeep::retention::Settings {
+        enabled: values.truth("dynamic", "retention_enabled"),
+        hour: narrow(number("retention_hour")),
+        event_days: days("event_retention_days"),
+        archive_days: days("archive_retention_days"),
+        config_audit_days: days("config_audit_retention_days"),
+        archive_max_bytes: number("archive_max_bytes"),
+        audit_max_bytes: number("audit_max_bytes"),
+        min_free_bytes: number("retention_min_free_bytes"),
         team: alerter_settings(values)?.unhandled_default_team,
     })
 }
@@ -589,6 +608,8 @@ mod tests {
         assert_eq!(targets.targets[0].settings, crate::forward::Settings::default());
         let team = alerter::Settings::default().unhandled_default_team;
         assert_eq!(remedy_settings(&values).expect("valid"), remedy::Settings::for_team(team.clone()));
+        let retention = upkeep::retention::Settings::for_team(team.clone());
+        assert_eq!(retention_settings(&values).expect("valid"), retention);
         assert_eq!(slo_settings(&values).expect("valid"), upkeep::slo::Settings::for_team(team));
         let config = Config::load(dir.path(), None).expect("valid");
         assert!(config.fresh_keys.is_some(), "keys were made and are to be shown");

@@ -1,6 +1,7 @@
 //! The nouns of the product: plain data, checked in its constructors. Nothing here does I/O or reads a clock.
 
 mod alert;
+mod day;
 mod dead_letter;
 mod decision;
 mod event;
@@ -16,6 +17,7 @@ mod trace;
 mod wire;
 
 pub use alert::{Alert, Cause, DeliveryNote, DeliveryOutcome};
+pub use day::Day;
 pub use dead_letter::{DeadLetter, DeathClass, Edited, Holds};
 pub use decision::{Decision, Judged, Matched};
 pub use event::{Event, Flag, Protocol, SdElement, Source, Trap, VarKind, Varbind};

@@ -173,6 +173,10 @@ pub trait ChangeLog: Send + Sync {
     /// line by line; writes nothing.
     async fn verify_trail(&self, against: &[TrailHead]) -> StoreResult<TrailReport>;
 
+    /// Removes the lines from before a moment, with a line that says so: the chain goes on from where it was cut. Lines of a
+    /// log that is in doubt are all kept. Answers how many lines went.
+    async fn cut_before(&self, before: Timestamp, change: &Change) -> StoreResult<u64>;
+
     /// The sealed end of the log.
     async fn trail_head(&self) -> StoreResult<TrailHead>;
 

@@ -12,16 +12,19 @@
 //! and the counters of unhandled events ([`Unhandled`]), durable when [`Unhandled::count`] returns.
 
 mod accounts;
+pub mod archive;
 mod audit;
 mod change;
 mod edits;
 mod error;
+mod holds;
 mod inventory;
 mod levels;
 mod query;
 mod recent;
 mod rulebook;
 mod settings;
+mod shelf;
 pub mod sqlite;
 mod tag;
 mod targets;
@@ -29,7 +32,7 @@ mod trail;
 mod unhandled;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use accounts::{Accounts, ApiKey, ApiKeys, KeyChange, LiveSession, Session, SessionClock, User, UserUpdate};
@@ -37,12 +40,14 @@ pub use audit::{AuditLog, AuditSettings, PartitionInfo, PartitionState};
 pub use change::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, Origin, Via};
 pub use edits::{ConfigEdit, ConfigEdits};
 pub use error::{StoreError, StoreResult};
+pub use holds::{Erased, Erasure, Hold, HoldBook, HoldDraft};
 pub use inventory::{DevHost, DeviceTeam, Inventory};
 pub use levels::{LevelRow, Levels, Width};
 pub use query::{EventPage, EventQuery, NumberedPage};
 pub use recent::{Recent, RecentSettings, Scanned, Watched, Watcher};
 pub use rulebook::RuleBook;
 pub use settings::{SETTINGS_TABLE, SettingsStore};
+pub use shelf::{AuditShelf, AuditSize, Chunk, DroppedFile, Place};
 pub use sqlite::copy_database;
 pub use tag::{rule_tag, target_tag, team_tag};
 pub use targets::{KeptTarget, TARGETS_TABLE, TargetStore};
@@ -65,11 +70,25 @@ pub fn kept_targets(dir: &Path) -> StoreResult<Vec<KeptTarget>> {
     sqlite::kept_targets(&dir.join(CONFIG_DB))
 }
 
+/// Where the archive of the stores in `dir` lies: beside them, because it is backed up and moved apart from them.
+pub fn archive_folder(dir: &Path) -> PathBuf {
+    match dir.file_name() {
+        Some(name) if name == "store" => dir.with_file_name("archive"),
+        _ => dir.join("archive"),
+    }
+}
+
 /// Every store of one node.
 #[derive(Clone)]
 pub struct Stores {
     /// Matched events and what became of them.
     pub audit: Arc<dyn AuditLog>,
+    /// The audit by days.
+    pub shelf: Arc<dyn AuditShelf>,
+    /// Days that have left the audit.
+    pub archive: Arc<archive::Archive>,
+    /// Legal holds and erasures.
+    pub holds: Arc<dyn HoldBook>,
     /// Every event of the last days.
     pub recent: Arc<Recent>,
     /// Alert rules.
@@ -100,7 +119,7 @@ impl Stores {
         Self::open_with(dir, clock, recent, Live::constant(AuditSettings::default()))
     }
 
-    /// Opens the embedded stores in `dir`, which is made if it is not there: `config.db`, `state.db`, `levels.db`, `audit/`, `recent/`.
+    /// Opens the embedded stores in `dir`, which is made if it is not there: `config.db`, `state.db`, `levels.db`, `audit/`, `recent/`; the archive lies beside it.
     /// Blocks for as long as the disk takes; call it before there is anything to serve.
     pub fn open_with(
         dir: &Path,
@@ -113,8 +132,13 @@ impl Stores {
             why: format!("the folder cannot be made: {error}"),
         })?;
         let config = Arc::new(sqlite::ConfigDb::open(&dir.join(CONFIG_DB), clock.clone())?);
+        let audit = Arc::new(sqlite::AuditDb::open_with(&dir.join("audit"), clock.clone(), audit)?);
+        let key = sqlite::TrailKey::read(dir);
         Ok(Self {
-            audit: Arc::new(sqlite::AuditDb::open_with(&dir.join("audit"), clock.clone(), audit)?),
+            archive: Arc::new(archive::Archive::open(&archive_folder(dir), key, clock.clone())?),
+            holds: Arc::clone(&config) as Arc<dyn HoldBook>,
+            shelf: Arc::clone(&audit) as Arc<dyn AuditShelf>,
+            audit,
             levels: Arc::new(sqlite::LevelsDb::open(&dir.join("levels.db"), &clock)?),
             recent: Arc::new(Recent::open(&dir.join("recent"), clock.clone(), recent)?),
             unhandled: Arc::new(sqlite::UnhandledDb::open(&dir.join("state.db"), clock)?),

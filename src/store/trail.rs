@@ -82,8 +82,10 @@ pub struct TrailReport {
     pub checked_at: Timestamp,
     /// The end of the chain as sealed.
     pub head: TrailHead,
-    /// Lines that were read.
+    /// Lines there are, those that were cut off at the beginning included.
     pub lines: u64,
+    /// Up to where lines were cut off because they had been kept long enough; `None` if the first is still there.
+    pub cut: Option<TrailHead>,
     /// What is wrong, in the order it was found; no more than a hundred.
     pub faults: Vec<TrailFault>,
     /// How much is wrong in all.

@@ -90,6 +90,12 @@ pub trait Unhandled: Send + Sync {
     /// The largest counters, largest first, for people: with what is known of the last event.
     async fn top(&self, limit: usize) -> StoreResult<Vec<Overrun>>;
 
+    /// Forgets every counter of a host, on disk too, and what was answered about it. Answers how many there were. A store
+    /// that keeps nothing need not implement it.
+    async fn forget_host(&self, _key: &str) -> StoreResult<u64> {
+        Ok(0)
+    }
+
     /// Finishes what was handed over and tidies up; later calls answer `Unavailable`. A store with nothing to finish
     /// need not implement it.
     async fn close(&self) -> StoreResult<()> {

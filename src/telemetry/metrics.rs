@@ -107,6 +107,14 @@ metrics_table! {
     API_KEY_REFUSED = "mutt_api_key_refusals_total", Counter, "reason", "Requests with a known API key that were refused: expired, network (from elsewhere), scope (for something else).";
     TLS_HANDSHAKES = "mutt_tls_handshakes_total", Counter, "listener,result", "TLS handshakes of a listener, by how they ended: ok, failed, timeout, left (the peer went away), gave_way (too many at once), no_certificate.";
     TLS_RELOADS = "mutt_tls_reloads_total", Counter, "listener,result", "Certificates read, by whether they could be used (ok) or the old one stays (failed).";
+    EVENTS_ARCHIVED = "mutt_events_archived_total", Counter, "", "Events that left the audit for the archive.";
+    EVENTS_DELETED = "mutt_events_deleted_total", Counter, "reason", "Events deleted for good: expired (older than archives are kept), cap (the archive had too many bytes), erased (a host's data).";
+    OLDEST_EVENT_AGE = "mutt_oldest_event_age_days", Gauge, "", "Days since the day of the oldest event in the audit, as of the last retention run.";
+    ARCHIVE_BYTES = "mutt_archive_bytes", Gauge, "", "Bytes of the archive's files.";
+    ARCHIVE_FILES = "mutt_archive_files", Gauge, "", "Files of the archive.";
+    RETENTION_RUNS = "mutt_retention_runs_total", Counter, "result", "Retention runs, by how they ended: ok, failed.";
+    RETENTION_LAST_RUN = "mutt_retention_last_run_timestamp_seconds", Gauge, "", "When the last retention run began, in seconds since 1970.";
+    RETENTION_LAST_RUN_OK = "mutt_retention_last_run_ok", Gauge, "", "1 if the last retention run of this process did everything it should, 0 if something failed.";
     AUDIT_CHAIN = "mutt_audit_chain_ok", Gauge, "", "1 if the change log was as it was written when it was last verified, at the start or once a day, 0 if it was tampered with.";
     TLS_EXPIRY = "mutt_tls_certificate_expiry_seconds", Gauge, "listener", "Seconds until the certificate of a listener expires; negative when it has.";
 }

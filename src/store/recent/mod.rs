@@ -7,6 +7,7 @@
 //!
 //! On a crash of the process the last 0.2 seconds may be missing, on a power cut some seconds more.
 
+mod erase;
 mod frame;
 mod search;
 mod segment;
@@ -97,6 +98,8 @@ struct State {
     /// The segment being written, as far as it is finished.
     active: Option<(std::path::PathBuf, Vec<Placed>)>,
     stopping: bool,
+    /// Whether someone waits for the segment being written to be finished.
+    seal_wanted: bool,
 }
 
 /// Some events that were handed over together.

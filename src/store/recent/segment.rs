@@ -70,7 +70,12 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
 impl Active {
     /// A new, empty segment.
     pub(super) fn create(folder: &Path, number: u64) -> io::Result<Self> {
-        let path = folder.join(file_name(number));
+        Self::create_at(&folder.join(file_name(number)))
+    }
+
+    /// The same under a name that is given; what lies there from an attempt that failed must be removed before.
+    pub(super) fn create_at(path: &Path) -> io::Result<Self> {
+        let path = path.to_owned();
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         Ok(Self { path, file, end: 0, spilled_end: 0, frames: Vec::new() })
     }

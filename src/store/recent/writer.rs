@@ -57,6 +57,8 @@ enum Work {
     Spill(Vec<Piece>),
     /// Look at age and size.
     Housekeeping,
+    /// Finish the segment being written, because someone waits for it.
+    Seal,
     /// End.
     Stop,
 }
@@ -64,6 +66,7 @@ enum Work {
 /// Reads what is in `folder`.
 pub(super) fn open(folder: &Path, clock: Clock, settings: Live<RecentSettings>) -> io::Result<(Writer, State)> {
     std::fs::create_dir_all(folder)?;
+    super::erase::tidy(folder)?;
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         numbers.extend(entry?.file_name().to_str().and_then(segment::number_of));
@@ -99,6 +102,7 @@ impl Writer {
                 match &work {
                     Work::Frame(pieces) => drop_pieces(shared, pieces),
                     Work::Spill(pieces) => mark_spilled(shared, pieces),
+                    Work::Seal => shared.state.lock().seal_wanted = false,
                     Work::Housekeeping | Work::Stop => {}
                 }
             }
@@ -124,6 +128,11 @@ impl Writer {
                 mark_spilled(shared, pieces);
             }
             Work::Housekeeping => self.housekeeping(shared),
+            Work::Seal => {
+                let sealed = self.seal(shared);
+                self.tell(sealed);
+                shared.state.lock().seal_wanted = false;
+            }
             Work::Stop => {}
         }
     }
@@ -275,8 +284,13 @@ fn next_work(shared: &Shared) -> Work {
     loop {
         let frame = first_frame(&state);
         let full = frame.events >= FRAME_EVENTS || frame.bytes >= FRAME_BYTES;
-        if full || (state.stopping && frame.pieces > 0) {
+        // What was spilled lies behind the frames of the segment and must be part of one before it is finished.
+        let spilled = state.pending.iter().any(|piece| piece.spilled);
+        if full || (state.stopping && frame.pieces > 0) || (state.seal_wanted && spilled) {
             return Work::Frame(state.pending.iter().take(frame.pieces).cloned().collect());
+        }
+        if state.seal_wanted {
+            return Work::Seal;
         }
         if state.stopping {
             return Work::Stop;

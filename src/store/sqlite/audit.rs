@@ -80,13 +80,13 @@ impl AuditDb {
     }
 
     /// Runs `work` on the writer thread, between two transactions of others.
-    #[cfg(test)]
     pub(super) async fn errand<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut AuditWriter) -> Result<T, Fault> + Send + 'static,
     ) -> StoreResult<T> {
         let errand = |answer: Answer<T>| {
             Job::Errand(Box::new(move |writer: &mut AuditWriter| {
+                // Whoever asked may have gone; what was done stands.
                 let _ = answer.send(work(writer).map_err(|fault| fault.of(STORE)));
             }))
         };
@@ -99,7 +99,7 @@ impl AuditDb {
         &self.months
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         body: impl FnOnce(&Arc<Months>) -> Result<T, Fault> + Send + 'static,
     ) -> StoreResult<T> {

@@ -260,6 +260,21 @@ impl AuditWriter {
         Ok(())
     }
 
+    /// The partitions there are.
+    pub(super) fn months(&self) -> &Arc<Months> {
+        &self.months
+    }
+
+    /// The month it is.
+    pub(super) fn current_month(&self) -> Month {
+        Month::of_millis(self.clock.now().as_millis())
+    }
+
+    /// Writes a partition's log back into its file.
+    pub(super) fn write_back(&mut self, partition: Partition) -> Result<(), Fault> {
+        checkpoint(&self.opened(partition)?.connection)
+    }
+
     /// Removes a partition's file, with whatever is in it.
     pub(super) fn drop_partition(&mut self, partition: Partition) -> Result<(), Fault> {
         self.open.remove(&partition);
@@ -311,6 +326,13 @@ pub(super) struct Part<'a> {
     index: &'a mut Index,
     /// Its facts; rows that are removed have to be taken off [`Facts::rows`].
     pub(super) facts: &'a mut Facts,
+}
+
+impl Part<'_> {
+    /// The number of a host stands for nothing any more.
+    pub(super) fn forget_host(&mut self, key: &str) {
+        self.hosts.retain(|name, _| host_key(name) != key);
+    }
 }
 
 /// What is kept from transaction to transaction; thrown away with its month when one fails.

@@ -64,6 +64,10 @@ impl ChangeLog for ConfigDb {
         self.read(move |connection| trail::verify(connection, &folder, &against, &clock)).await
     }
 
+    async fn cut_before(&self, before: Timestamp, change: &Change) -> StoreResult<u64> {
+        self.cut_trail(before, change.clone()).await
+    }
+
     async fn trail_head(&self) -> StoreResult<TrailHead> {
         self.read(trail::sealed_head).await
     }

@@ -116,6 +116,18 @@ impl ConfigDb {
         self.writer.ask(job).await
     }
 
+    /// Removes the lines from before a moment; see [`trail::cut`].
+    pub(super) async fn cut_trail(&self, before: Timestamp, change: Change) -> StoreResult<u64> {
+        let (store, clock, keeper) = (self.store.clone(), self.clock.clone(), Arc::clone(&self.keeper));
+        let job = move |answer: super::worker::Answer<u64>| -> Task {
+            Box::new(move |connection| {
+                let result = trail::cut(connection, &mut keeper.lock(), before, &change, &clock);
+                let _ = answer.send(result.map_err(|fault| fault.of(&store)));
+            })
+        };
+        self.writer.ask(job).await
+    }
+
     /// Where key and anchor of the change log lie.
     pub(super) fn trail_folder(&self) -> PathBuf {
         trail::folder_of(&self.path)

@@ -178,6 +178,17 @@ impl Counters {
         }
     }
 
+    /// Forgets every counter of a host. Answers how many there were.
+    pub(super) fn forget_host(&mut self, is_it: impl Fn(&str) -> bool) -> u64 {
+        let of_host = |(number, counter): (&u64, &Counter)| is_it(counter.names().0).then_some(*number);
+        let numbers: Vec<u64> = self.by_number.iter().filter_map(of_host).collect();
+        for number in &numbers {
+            self.remove(*number);
+            self.forgotten.push(*number);
+        }
+        numbers.len() as u64
+    }
+
     /// Orders the counters by when they were seen last; for after loading.
     pub(super) fn order_by_time(&mut self) {
         let mut order: Vec<(Timestamp, u64)> =

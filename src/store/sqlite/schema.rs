@@ -113,6 +113,34 @@ CREATE INDEX config_audit_log_user ON config_audit_log (changed_by);
 CREATE INDEX config_audit_log_operation ON config_audit_log (operation);
 CREATE INDEX config_audit_log_request ON config_audit_log (correlation_id);
 ",
+        "
+CREATE TABLE legal_holds (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    hostname TEXT,
+    from_micros INTEGER,
+    to_micros INTEGER,
+    reason TEXT NOT NULL,
+    placed_by TEXT NOT NULL,
+    placed_at INTEGER NOT NULL
+);
+CREATE TABLE erasures (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    hostname TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    requested_by TEXT NOT NULL,
+    requested_at INTEGER NOT NULL,
+    finished_at INTEGER,
+    erased TEXT NOT NULL
+);
+CREATE TABLE config_audit_base (
+    one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    lines INTEGER NOT NULL,
+    last_id INTEGER NOT NULL,
+    head BLOB NOT NULL,
+    mac BLOB NOT NULL
+);
+",
     ],
 };
 

@@ -25,7 +25,7 @@ use super::counters::{Counters, Tally, Touched};
 use super::schema;
 use super::worker::{Answer, Worker, in_transaction};
 use crate::clock::Clock;
-use crate::model::{EventId, Timestamp};
+use crate::model::{EventId, Text, Timestamp, host_key};
 use crate::store::{Overrun, Sighting, StoreError, StoreResult, Unhandled, UnhandledEvents, UnhandledPolicy};
 use crate::telemetry::metrics::{STORE_DAMAGED, UNHANDLED_COUNTERS};
 
@@ -45,6 +45,7 @@ const MAX_ROW: usize = 256 << 20;
 enum Job {
     Count(Arc<UnhandledEvents>, UnhandledPolicy, Answer<Vec<Overrun>>),
     Top(usize, Answer<Vec<Overrun>>),
+    Forget(String, Answer<u64>),
 }
 
 /// The counters of one node in `state.db`.
@@ -74,6 +75,11 @@ impl Unhandled for UnhandledDb {
         self.worker.ask(|answer| Job::Top(limit, answer)).await
     }
 
+    async fn forget_host(&self, key: &str) -> StoreResult<u64> {
+        let key = key.to_owned();
+        self.worker.ask(|answer| Job::Forget(key, answer)).await
+    }
+
     async fn close(&self) -> StoreResult<()> {
         self.worker.close().await
     }
@@ -89,10 +95,10 @@ struct Call {
 fn run(mut jobs: mpsc::Receiver<Job>, mut counting: Counting) {
     while let Some(job) = jobs.blocking_recv() {
         let mut calls = Vec::new();
-        let mut size = take(job, &counting, &mut calls);
+        let mut size = take(job, &mut counting, &mut calls);
         while size < GROUP_SIGHTINGS {
             let Ok(job) = jobs.try_recv() else { break };
-            size += take(job, &counting, &mut calls);
+            size += take(job, &mut counting, &mut calls);
         }
         if calls.is_empty() {
             continue;
@@ -122,10 +128,15 @@ fn run(mut jobs: mpsc::Receiver<Job>, mut counting: Counting) {
     }
 }
 
-fn take(job: Job, counting: &Counting, calls: &mut Vec<Call>) -> usize {
+fn take(job: Job, counting: &mut Counting, calls: &mut Vec<Call>) -> usize {
     match job {
         Job::Top(limit, answer) => {
             let _ = answer.send(Ok(counting.counters.top(limit)));
+            0
+        }
+        Job::Forget(key, answer) => {
+            let forgotten = counting.forget_host(&key).map_err(|fault| fault.of(&counting.store));
+            let _ = answer.send(forgotten);
             0
         }
         Job::Count(events, policy, answer) => {
@@ -395,6 +406,44 @@ impl Counting {
             sample: counter.sample.clone(),
         });
         Some(Delta { number, count, window_start, fired, at, new })
+    }
+
+    /// Forgets a host: its counters, and what of it stands in the journal and in answers that were given.
+    fn forget_host(&mut self, key: &str) -> Result<u64, Fault> {
+        let is_it = |hostname: &str| host_key(hostname) == key;
+        let forgotten = self.counters.forget_host(is_it);
+        self.connection.pragma_update(None, "secure_delete", true)?;
+        // Empties the journal, in which the counters of the host stand too.
+        self.checkpoint()?;
+        let mut given: Vec<(i64, Vec<u8>)> = Vec::new();
+        {
+            let mut statement = self.connection.prepare("SELECT seq, body FROM answers")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let body = row.get_ref(1)?.as_blob().unwrap_or_default();
+                let mut answers = decode::<Answers>(&self.store, body).unwrap_or_default();
+                let mut touched = false;
+                for overrun in answers.iter_mut().flat_map(|(_, overruns)| overruns) {
+                    if is_it(&overrun.kind.hostname) {
+                        // That it was told stays known, so that it is not told twice; what it said does not.
+                        (overrun.sample, overrun.kind.signature) = (Text::default(), Text::default());
+                        touched = true;
+                    }
+                }
+                if touched {
+                    given.push((row.get(0)?, self.encode(&answers)?));
+                }
+            }
+        }
+        in_transaction(&mut self.connection, |transaction| {
+            for (seq, body) in &given {
+                transaction.execute("UPDATE answers SET body = ?2 WHERE seq = ?1", params![seq, body])?;
+            }
+            Ok(())
+        })?;
+        checkpoint(&self.connection)?;
+        metrics::gauge!(UNHANDLED_COUNTERS).set(self.counters.len() as f64);
+        Ok(forgotten)
     }
 
     fn checkpoint_if_due(&mut self) {

@@ -19,6 +19,7 @@
 //!   theirs in `openapi::common`, as do 400, 401, 403, 429, 503 (all), 404 (paths with a name in them), 408, 413, 415 (those
 //!   with a body), and every operation the right it needs from [`super::rights`], its security and its common headers.
 
+mod archives;
 mod changes;
 mod dead_letters;
 mod event_stream;
@@ -28,6 +29,7 @@ mod keys;
 mod letter_view;
 mod logs;
 mod partitions;
+mod retention;
 mod rule_bulk;
 mod rule_trials;
 mod rules;
@@ -82,6 +84,8 @@ fn v2(web: Web) -> OpenApiRouter<Web> {
     let routes = OpenApiRouter::new()
         .merge(section("Settings", settings::routes()))
         .merge(section("Change trail", changes::routes()))
+        .merge(section("Retention", retention::routes()))
+        .merge(section("Archives", archives::routes()))
         .merge(section("Partitions", partitions::routes()))
         .merge(section("Rules", rules::routes()))
         .merge(section("Hosts and teams", inventory::routes()))

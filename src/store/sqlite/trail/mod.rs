@@ -5,9 +5,10 @@
 //! ([`seal`]), so that missing lines at the end and a chain that was calculated anew show too. What this proves and what
 //! it cannot is said in ADR-015.
 //!
-//! Nothing here ever alters a line that is chained, except [`reseal`], which keeps a copy. After a crash the anchor may be one
+//! Nothing here ever alters a line that is chained, except [`reseal`], which keeps a copy; [`cut`] removes the oldest ones. After a crash the anchor may be one
 //! transaction behind the seal, which is no fault; it catches up with the next start or change.
 
+mod cut;
 mod line;
 mod reseal;
 mod seal;
@@ -18,8 +19,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
+pub(super) use cut::cut;
 pub(super) use line::{hex, link, marks};
 pub(super) use reseal::reseal;
+pub use seal::TrailKey;
 pub(super) use seal::{Keeper, advance};
 pub(super) use verify::{sealed_head, verify};
 

@@ -19,7 +19,7 @@ use crate::store::{Change, StoreError};
 /// Lines chained between two looks at the table: bounds memory.
 const CHUNK: i64 = 1_000;
 
-const GUARDS: &str = "
+pub(super) const GUARDS: &str = "
 DROP TRIGGER IF EXISTS config_audit_log_no_update;
 DROP TRIGGER IF EXISTS config_audit_log_no_delete;
 CREATE TRIGGER config_audit_log_no_update BEFORE UPDATE ON config_audit_log WHEN OLD.row_hash IS NOT NULL
@@ -79,6 +79,8 @@ pub(in super::super) fn reseal(
     private.map_err(|error| StoreError::Unavailable { store: copy.clone(), why: error.to_string() })?;
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     keeper.begin(&transaction, now)?;
+    // Chained anew, it begins with the first line that is there.
+    transaction.execute("DELETE FROM config_audit_base", [])?;
     transaction.execute_batch("DROP TRIGGER IF EXISTS config_audit_log_no_update;")?;
     let seal = chain_all(&transaction)?;
     transaction.execute_batch(GUARDS)?;

@@ -44,7 +44,7 @@ impl Seal {
         TrailHead { lines: self.lines.try_into().unwrap_or(0), last_id: self.last_id, hash: hex(&self.head) }
     }
 
-    fn bytes(&self, purpose: &str) -> Vec<u8> {
+    pub(super) fn bytes(&self, purpose: &str) -> Vec<u8> {
         let mut bytes = format!("muttd trail {purpose} 1\n{}\n{}\n", self.lines, self.last_id).into_bytes();
         bytes.extend_from_slice(&self.head);
         bytes.extend_from_slice(self.doubt.as_bytes());
@@ -113,6 +113,11 @@ impl Keeper {
         keeper.anchor();
         transaction.commit()?;
         Ok(keeper)
+    }
+
+    /// The key of seals.
+    pub(super) fn key(&self) -> &hmac::Key {
+        &self.key
     }
 
     /// Where key, anchor and evidence lie.
@@ -338,4 +343,35 @@ fn write_private(folder: &Path, name: &str, text: &str) -> std::io::Result<()> {
     fs::rename(&fresh, &target)?;
     // Without this a power cut may bring the old file back; the anchor would then be older than it need be.
     File::open(folder)?.sync_all()
+}
+
+/// The key that seals the change log, lent to whoever keeps a chain of its own beside it (the manifest of the archive).
+#[derive(Debug, Clone)]
+pub struct TrailKey {
+    folder: std::path::PathBuf,
+    key: Option<hmac::Key>,
+}
+
+impl TrailKey {
+    /// The key in the folder of keys and anchors of the stores in `store`; made by the first start.
+    pub fn read(store: &Path) -> Self {
+        let folder = store.join("trail");
+        Self { key: read_key(&folder), folder }
+    }
+
+    /// Where keys and anchors lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The checksum of `bytes` under the key, in hexadecimal; none without a key.
+    pub fn mac(&self, bytes: &[u8]) -> Option<String> {
+        self.key.as_ref().map(|key| hex(hmac::sign(key, bytes).as_ref()))
+    }
+
+    /// Whether `mac` is the checksum of `bytes`.
+    pub fn verifies(&self, bytes: &[u8], mac: &str) -> bool {
+        let (Some(key), Some(mac)) = (&self.key, unhex(mac)) else { return false };
+        hmac::verify(key, bytes, &mac).is_ok()
+    }
 }

@@ -10,6 +10,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use super::super::connect::Fault;
+use super::cut::{Base, read_base};
 use super::line::{Hash, differing, hex, link, marks};
 use super::seal::{Anchored, Found, Seal, read_anchor, read_key, read_seal};
 use super::{COLUMNS, Values};
@@ -43,7 +44,8 @@ pub(in super::super) fn verify(
         Some(key) => Some(read_seal(&moment, key)?),
         None => None,
     };
-    let mut walk = Walk::new(against, &anchored);
+    let base = read_base(&moment, key.as_ref())?;
+    let mut walk = Walk::new(against, &anchored, &base);
     let mut statement = moment.prepare(&format!("{SELECT} ORDER BY id"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -129,31 +131,44 @@ struct Walk {
     pending: Option<Pending>,
     /// Heads that must be met on the way, and whether each was.
     awaited: Vec<(TrailHead, Tampering, bool)>,
+    /// Up to where lines were cut off at the beginning.
+    cut: Option<TrailHead>,
     faults: Vec<TrailFault>,
     found: u64,
 }
 
 impl Walk {
-    fn new(against: &[TrailHead], anchored: &Anchored) -> Self {
+    fn new(against: &[TrailHead], anchored: &Anchored, base: &Base) -> Self {
+        let (start, is_wrong) = match base {
+            Base::First => (Seal::EMPTY, false),
+            Base::After(seal) => (seal.clone(), false),
+            Base::Wrong => (Seal::EMPTY, true),
+        };
         let heads = against.iter().map(|head| (head.clone(), Tampering::Head, false));
         let mut awaited: Vec<_> = heads.collect();
         if let Anchored::At(anchor) = anchored {
             awaited.push((anchor.head(), Tampering::Anchor, false));
         }
-        // The head of an empty log is met before the first line.
+        // The head where the log begins is met before the first line.
         for (head, _, met) in &mut awaited {
-            *met = *head == Seal::EMPTY.head();
+            *met = *head == start.head();
         }
-        Self {
-            lines: 0,
-            last_id: 0,
-            last_hash: Seal::EMPTY.head,
-            candidates: vec![(Seal::EMPTY.head, Because::InOrder)],
+        let mut walk = Self {
+            lines: u64::try_from(start.lines).unwrap_or(0),
+            last_id: start.last_id,
+            last_hash: start.head,
+            candidates: vec![(start.head, Because::InOrder)],
             pending: None,
             awaited,
+            cut: matches!(base, Base::After(_)).then(|| start.head()),
             faults: Vec::new(),
             found: 0,
+        };
+        if is_wrong {
+            let why = "where the log was cut off at its beginning was not written by this appliance".to_owned();
+            walk.fault(Tampering::Removed, None, why);
         }
+        walk
     }
 
     fn fault(&mut self, kind: Tampering, line: Option<(i64, Option<Timestamp>)>, why: String) {
@@ -310,7 +325,15 @@ impl Walk {
             if !met {
                 let what = if kind == Tampering::Anchor { "the anchor" } else { "the head that was taken earlier" };
                 let (lines, id) = (head.lines, head.last_id);
-                self.fault(kind, None, format!("{what} is not in the chain: it says {lines} lines up to line {id}"));
+                let why = match &self.cut {
+                    Some(cut) if id < cut.last_id => format!(
+                        "{what} cannot be compared: it ends with line {id}, and the lines up to {} were cut off when their \
+                         time was up",
+                        cut.last_id
+                    ),
+                    _ => format!("{what} is not in the chain: it says {lines} lines up to line {id}"),
+                };
+                self.fault(kind, None, why);
             }
         }
         seal
@@ -340,7 +363,14 @@ impl Walk {
     }
 
     fn report(self, seal: &Seal, now: Timestamp) -> TrailReport {
-        TrailReport { checked_at: now, head: seal.head(), lines: self.lines, faults: self.faults, found: self.found }
+        TrailReport {
+            checked_at: now,
+            head: seal.head(),
+            lines: self.lines,
+            cut: self.cut,
+            faults: self.faults,
+            found: self.found,
+        }
     }
 }
 

@@ -1,0 +1,97 @@
+//! One host's data is erased: from the audit, the archive, the store of recent events and the counters.
+//!
+//! Only events whose host it is; that its name occurs in another host's message is not looked for. Queues, dead letters and
+//! backups are not covered. A request that was taken down is carried out by this step, now or by the next run; each part can be
+//! done again, and the request counts as done when all parts are.
+
+use super::days::name_of;
+use super::report::Report;
+use super::run::{BATCH, Run, Step, count_deleted};
+use crate::model::host_key;
+use crate::store::archive::{FileState, Reason, Record};
+use crate::store::{Change, Erased, Erasure, EventQuery};
+
+impl Run<'_> {
+    /// Carries out the erasures that wait.
+    pub(super) fn erase_requested(&self, change: &Change, report: &mut Report) -> Step<()> {
+        let mut waiting = self.block(self.parts.holds.erasures())?;
+        waiting.retain(|erasure| erasure.finished_at.is_none());
+        waiting.sort_by_key(|erasure| erasure.id);
+        for erasure in waiting {
+            let holds = self.holds()?;
+            if let Some(hold) = holds.iter().find(|hold| hold.is_about(&erasure.hostname)) {
+                let why = format!("the erasure of `{}` waits: the hold `{}` may cover it", erasure.hostname, hold.name);
+                report.postponed.push(why);
+                continue;
+            }
+            let erased = self.erase(&erasure, change)?;
+            self.block(self.parts.holds.finish_erasure(erasure.id, erased, change))?;
+            report.erasures += 1;
+            tracing::info!(
+                erasure = erasure.id,
+                audit = erased.audit,
+                archive = erased.archive,
+                recent = erased.recent,
+                "Erasure {} is done",
+                erasure.id
+            );
+        }
+        Ok(())
+    }
+
+    fn erase(&self, erasure: &Erasure, change: &Change) -> Step<Erased> {
+        let key = &erasure.hostname;
+        let mut erased = Erased { audit: self.erase_from_audit(key)?, ..Erased::default() };
+        for file in self.parts.archive.files() {
+            let removed = self.erase_from_file(&file, key, change)?;
+            erased.archive += removed;
+            erased.files += u64::from(removed > 0);
+        }
+        self.block(self.parts.shelf.forget_host(key))?;
+        erased.recent = self.block(self.parts.recent.erase_host(key))?;
+        erased.counters = self.block(self.parts.unhandled.forget_host(key))?;
+        count_deleted(Reason::Erased.name(), erased.audit + erased.archive);
+        Ok(erased)
+    }
+
+    fn erase_from_audit(&self, key: &str) -> Step<u64> {
+        let mut removed = 0;
+        let mut query = EventQuery { hostname: Some(key.to_owned()), limit: BATCH, ..EventQuery::default() };
+        loop {
+            self.go_on()?;
+            let page = self.block(self.parts.audit.search(&query))?;
+            let mut records = Vec::with_capacity(page.items.len());
+            for judged in page.items {
+                let notes = self.block(self.parts.audit.deliveries(judged.event.id))?;
+                records.push(Record::Event(Box::new(judged), notes));
+            }
+            if !records.is_empty() {
+                removed += self.block(self.parts.shelf.remove(records))?;
+            }
+            self.rest();
+            query.before = page.next;
+            if page.next.is_none() {
+                return Ok(removed);
+            }
+        }
+    }
+
+    fn erase_from_file(&self, file: &FileState, key: &str, change: &Change) -> Step<u64> {
+        self.go_on()?;
+        let name = name_of(&file.facts)?;
+        let reader = self.parts.archive.read(name).map_err(|fault| crate::store::archive::fault_of(name, &fault))?;
+        if !reader.index.frames.iter().any(|frame| frame.may_hold_host(key)) {
+            return Ok(0);
+        }
+        if file.restored_until.is_some() {
+            // The new file would not know that its events have copies in the audit.
+            self.give_back(name, change)?;
+        }
+        let keep = |record: &Record| match record {
+            Record::Event(judged, _) => host_key(&judged.event.hostname) != *key,
+            Record::Notes(..) | Record::Damaged(_) => true,
+        };
+        let rewrite = self.parts.archive.rewrite(name, Reason::Erased, &keep, &|| self.rest())?;
+        Ok(rewrite.removed)
+    }
+}
