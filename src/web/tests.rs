@@ -175,7 +175,6 @@ async fn bad_input_is_never_a_server_error_and_says_what_is_wrong() {
         (Method::GET, &long, None, 200, ""),
         (Method::GET, "/api/v2/events?%ff=%fe", None, 400, "\u{fffd}"),
         (Method::GET, "/api/v2/audit-logs?page=0", None, 400, "page"),
-        (Method::GET, "/api/v2/audit-logs?page=1000000", None, 400, "page"),
         (Method::GET, "/api/v2/dead-letters?queue=other", None, 400, "queue"),
         (Method::POST, "/api/v2/rules", Some(json!("text")), 400, ""),
         (Method::POST, "/api/v2/rules", Some(json!({"rules": 1})), 400, "rules"),
