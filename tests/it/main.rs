@@ -35,6 +35,7 @@ mod queue_model;
 mod real_clients;
 mod reload;
 mod remediation;
+mod retention;
 mod routing;
 mod secrets;
 mod settings;
