@@ -118,7 +118,8 @@ impl Site {
         let mut found = Vec::new();
         loop {
             let page = self.stores.audit.search(&query).await.expect("a page");
-            found.extend(page.items);
+            // What the appliance itself tells about its runs is not part of the proof.
+            found.extend(page.items.into_iter().filter(|judged| judged.event.source.protocol != Protocol::Internal));
             query.before = page.next;
             if page.next.is_none() {
                 return found;
@@ -204,7 +205,11 @@ async fn for_three_years_each_event_is_in_exactly_one_place_on_each_day() {
         let live = site.stores.shelf.size().await.expect("a size").rows;
         let files: u64 = site.stores.archive.files().iter().map(|file| file.facts.rows).sum();
         assert_eq!(live + files + deleted, made.len() as u64, "{today}: counts");
-        assert_eq!((files, deleted), (archived - deleted, deleted), "{today}: what was archived is there or was deleted");
+        assert_eq!(
+            (files, deleted),
+            (archived - deleted, deleted),
+            "{today}: what was archived is there or was deleted"
+        );
         let of_age = |from: i64, to: i64| {
             made.keys().filter(|id| (from..to).contains(&today.since(Day::of_event(**id)))).count() as u64
         };
@@ -280,9 +285,6 @@ async fn killed_at_any_moment_it_goes_on_and_nothing_is_lost_or_doubled() {
             let there = archived.iter().filter(|judged| judged.event.id == *id && checksum(judged) == *sum).count();
             // Between the manifest's line and the end of removing, an event is in both.
             assert!((1..=2).contains(&(here + there)) && here <= 1 && there <= 1, "after kill {killed}: {id}");
-            if made.len() > 2_000 && id.as_bytes()[15] % 16 != 0 {
-                continue;
-            }
         }
         site.stores.close().await.expect("closed");
     }
@@ -301,7 +303,8 @@ struct SmallDisk(TempDir);
 impl SmallDisk {
     fn mount() -> Option<Self> {
         let folder = TempDir::new().expect("a temporary directory");
-        let output = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "muttd-test"]).arg(folder.path()).output();
+        let output =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "muttd-test"]).arg(folder.path()).output();
         match output {
             Ok(output) if output.status.success() => Some(Self(folder)),
             Ok(output) => {

@@ -270,9 +270,15 @@ impl AuditWriter {
         Month::of_millis(self.clock.now().as_millis())
     }
 
-    /// Writes a partition's log back into its file.
-    pub(super) fn write_back(&mut self, partition: Partition) -> Result<(), Fault> {
-        checkpoint(&self.opened(partition)?.connection)
+    /// Writes a partition's file anew, without what lies in its unused corners. Takes some seconds a gigabyte, and as much
+    /// room as the file meanwhile.
+    pub(super) fn compact(&mut self, partition: Partition) -> Result<(), Fault> {
+        let writer = self.opened(partition)?;
+        writer.connection.execute_batch("VACUUM")?;
+        checkpoint(&writer.connection)?;
+        writer.facts.refresh(&writer.connection)?;
+        writer.file.learn(writer.facts);
+        Ok(())
     }
 
     /// Removes a partition's file, with whatever is in it.
