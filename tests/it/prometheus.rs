@@ -40,7 +40,7 @@ fn promtool_accepts_the_rules_and_their_unit_tests_pass() {
         assert!(output.status.success(), "promtool {arguments:?}: {said}");
     };
     promtool(&["check", "rules", "recording.rules.yml", "alerts.rules.yml"]);
-    promtool(&["test", "rules", "alerts.test.yml"]);
+    promtool(&["test", "rules", "alerts.test.yml", "retention.test.yml"]);
     promtool(&["check", "config", "prometheus.yml"]);
 }
 
