@@ -87,7 +87,7 @@ pub use crate::store::{
     TrailHead, TrailReport, Via, rule_tag, team_tag,
 };
 pub use crate::store::{Erasure, Hold, HoldDraft};
-pub use crate::upkeep::retention::{Nearness, Report as RetentionReport, RetentionStatus};
+pub use crate::upkeep::retention::{ArchiveCheck, Nearness, Report as RetentionReport, RetentionStatus};
 pub use crate::upkeep::slo::{Figures, LevelReport, PrometheusReport, State as LevelState, WindowReport};
 
 use crate::access::KeyRing;

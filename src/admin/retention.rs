@@ -3,6 +3,7 @@
 //! What takes long is begun and waited for only some seconds; it goes on when nobody waits. Everything that changes something
 //! is a line of the change log, written by the store or by the run itself.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use super::{Actor, Admin, AdminError};
 use crate::model::{Day, DeliveryNote, EventId, Judged, Timestamp, host_key};
 use crate::store::archive::{ArchiveFault, FileName, FileState};
 use crate::store::{Erasure, EventPage, EventQuery, Hold, HoldDraft};
-use crate::upkeep::retention::{Report, RetentionError, RetentionStatus, Task};
+use crate::upkeep::retention::{ArchiveCheck, Report, RetentionError, RetentionStatus, Task};
 
 /// How long a caller waits for the end of what it began.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -90,6 +91,11 @@ impl Admin {
         let mut files = self.parts.retention.archive().files();
         files.reverse();
         files
+    }
+
+    /// When each archive was last read as a whole and compared, by name.
+    pub fn archive_checks(&self) -> BTreeMap<String, ArchiveCheck> {
+        self.parts.retention.checks()
     }
 
     /// One archive.

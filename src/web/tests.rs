@@ -1,6 +1,7 @@
 //! The whole router over real stores: what a browser and a script see.
 
 mod guards;
+mod retention;
 mod settings;
 mod upstream;
 

@@ -110,7 +110,7 @@ fn a_bad_rule_keeps_what_was_typed_and_says_what_is_wrong() {
 #[test]
 fn pages_ask_for_a_login_and_forms_for_their_token() {
     let (_receiver, server) = server();
-    for path in ["/", "/events", "/rules", "/rules/new", "/changes", "/dead-letters"] {
+    for path in ["/", "/events", "/rules", "/rules/new", "/changes", "/dead-letters", "/admin/retention"] {
         let answer = Request::get(server.ports.web, path).expect();
         assert!((300..400).contains(&answer.status), "{path} answered {} without a login", answer.status);
         assert!(

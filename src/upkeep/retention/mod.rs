@@ -23,6 +23,7 @@ mod run;
 mod schedule;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-pub use report::{ArchivedDay, ExpiredFile, Nearness, Report};
+pub use report::{ArchiveCheck, ArchivedDay, ExpiredFile, Nearness, Report};
 pub use settings::Settings;
 
 use crate::clock::Clock;
@@ -224,6 +225,12 @@ impl Retention {
     /// Room for one search of the archive; waits while others have it. `None` never comes: nothing closes it.
     pub async fn search_place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.inner.searches).acquire_owned().await.ok()
+    }
+
+    /// When each archive was last read as a whole and compared, by name; those that were only read when they were written are
+    /// not in it.
+    pub fn checks(&self) -> BTreeMap<String, ArchiveCheck> {
+        self.inner.memory.lock().checked.clone()
     }
 
     /// Holds and erasures.

@@ -1,5 +1,7 @@
 //! What a run did, or would do; and what is remembered from run to run. Plain data.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Day, Timestamp};
@@ -136,4 +138,15 @@ pub(super) struct Memory {
     pub(super) archive: Nearness,
     /// Whether people were told that runs fail.
     pub(super) failing: bool,
+    /// When each archive was last read as a whole, by name.
+    pub(super) checked: BTreeMap<String, ArchiveCheck>,
+}
+
+/// That an archive was read as a whole and compared with the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveCheck {
+    /// When.
+    pub at: Timestamp,
+    /// What did not fit; `None` if it was what it should be.
+    pub fault: Option<String>,
 }

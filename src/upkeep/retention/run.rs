@@ -4,6 +4,7 @@
 //! without the other. A stop ends it between two pieces of work.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
@@ -11,7 +12,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::notice::Notice;
-use super::report::{Nearness, Report};
+use super::report::{ArchiveCheck, Nearness, Report};
 use super::{Inner, Pace, RetentionError, RetentionParts, Settings, Task};
 use crate::model::{Day, Timestamp};
 use crate::store::archive::{Act, FileName};
@@ -215,13 +216,34 @@ impl<'a> Run<'a> {
         names.filter(|name| turn(name) == self.today.day_of_month()).collect()
     }
 
+    /// Reads archives and compares them; what was read before something fails is remembered too.
     fn verify(&self, names: &[FileName], report: &mut Report) -> Step<()> {
+        let mut checked = BTreeMap::new();
+        let outcome = self.compare(names, report, &mut checked);
+        if !checked.is_empty() {
+            let there: BTreeSet<String> = self.parts.archive.files().into_iter().map(|file| file.facts.name).collect();
+            self.inner.remember(|memory| {
+                memory.checked.extend(checked);
+                memory.checked.retain(|name, _| there.contains(name));
+            });
+        }
+        outcome
+    }
+
+    fn compare(
+        &self,
+        names: &[FileName],
+        report: &mut Report,
+        checked: &mut BTreeMap<String, ArchiveCheck>,
+    ) -> Step<()> {
         for name in names {
             self.go_on()?;
-            if let Some(fault) = self.parts.archive.verify(*name, &|| self.rest())? {
-                tracing::error!(file = %name, "Archive {name} is not what it was: {}", fault.why);
-                report.damaged.push(format!("{name}: {}", fault.why));
+            let fault = self.parts.archive.verify(*name, &|| self.rest())?.map(|fault| fault.why);
+            if let Some(why) = &fault {
+                tracing::error!(file = %name, "Archive {name} is not what it was: {why}");
+                report.damaged.push(format!("{name}: {why}"));
             }
+            checked.insert(name.to_string(), ArchiveCheck { at: self.parts.clock.now(), fault });
             report.verified += 1;
         }
         Ok(())

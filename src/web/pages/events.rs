@@ -143,6 +143,8 @@ struct EventPage {
     near: Vec<ExplainedView>,
     deliveries: Vec<DeliveryView>,
     rule_link: String,
+    /// It is in the archive only: no rule can be made from it, and nothing is done to it any more.
+    archived: bool,
     /// Each step of its way: when, and what happened.
     steps: Vec<(String, String)>,
     warnings: Vec<String>,
@@ -152,6 +154,18 @@ struct EventPage {
 pub(super) async fn show(State(web): State<Web>, by: SignedIn, Segment(id): Segment) -> Answer<Response> {
     let story = web.admin.event(event_id(&id)?).await?;
     shown(&event_page(Frame::new(&web, &by, "events"), &story))
+}
+
+/// An event that has left the audit, with what its archive knows of it.
+pub(super) fn archived(frame: Frame, story: &EventStory) -> Answer<Response> {
+    let mut page = event_page(frame, story);
+    // Where it is kept is another place here, and what was never noted will not come any more.
+    let steps = story.steps().into_iter().filter(|step| step.kind != "kept");
+    let steps = steps.filter(|step| step.kind != "delivery" || step.at.is_some());
+    page.steps = steps.map(|step| (step.at.map(moment).unwrap_or_default(), visible(&step.what))).collect();
+    page.steps.push((String::new(), "kept in the archive of its day".to_owned()));
+    page.archived = true;
+    shown(&page)
 }
 
 fn event_page(frame: Frame, story: &EventStory) -> EventPage {
@@ -179,6 +193,7 @@ fn event_page(frame: Frame, story: &EventStory) -> EventPage {
         near: story.explained.iter().take(8).map(|told| explained_view(told, winner.map(|id| id.0))).collect(),
         deliveries: deliveries(story),
         rule_link: rule_from(event.id),
+        archived: false,
         steps: story
             .steps()
             .into_iter()

@@ -1,17 +1,21 @@
 //! The pages: server-rendered, complete without script. A form that fails is shown again with what was typed.
 
 mod about;
+mod archive_search;
+mod archives;
 mod changes;
 mod changes_file;
 mod dead_letter;
 mod dead_letters;
 mod events;
+mod holds;
 mod inventory;
 mod keys;
 mod login;
 mod logs;
 mod oidc;
 mod overview;
+mod retention;
 mod rule_bulk;
 mod rule_test;
 mod rules;
@@ -68,6 +72,18 @@ pub(super) fn router(web: Web) -> Router<Web> {
         .route("/admin/config/revert", post(settings::revert))
         .route("/admin/secrets", get(secrets::list))
         .route("/admin/secrets/act", get(secrets::confirm).post(secrets::act))
+        .route("/admin/retention", get(retention::show))
+        .route("/admin/retention/run", post(retention::run))
+        .route("/admin/retention/archives", get(archives::list))
+        .route("/admin/retention/archives/verify", post(archives::verify))
+        .route("/admin/retention/archives/restore", get(archives::restore_form).post(archives::restore))
+        .route("/admin/retention/archives/return", get(archives::confirm_return).post(archives::give_back))
+        .route("/admin/retention/archives/accept", get(archives::confirm_accept).post(archives::accept))
+        .route("/admin/retention/search", get(archive_search::search))
+        .route("/admin/retention/events/{id}", get(archive_search::show))
+        .route("/admin/retention/holds", get(holds::list).post(holds::place))
+        .route("/admin/retention/holds/lift", get(holds::confirm_lift).post(holds::lift))
+        .route("/admin/retention/erase", get(holds::confirm_erase).post(holds::erase))
         .route("/changes/verify", post(changes::verify))
         .route("/changes/file", get(changes_file::download))
         .route("/targets", get(targets::list))
@@ -181,6 +197,16 @@ fn done_text(code: &str) -> Option<&'static str> {
         "settings-same" => "Nothing was changed: every value was the same.",
         "setting-reset" => "The setting comes from environment, file or default again.",
         "setting-reverted" => "The setting is what it was before that change.",
+        "retention-ran" => "The run has ended; what it did is below.",
+        "retention-going" => "It takes longer and goes on by itself; load this page again to see how it stands.",
+        "retention-long" => "What a run would do cannot be told within twenty seconds; try again when less is waiting.",
+        "archive-verified" => "What was read is what it was when it was archived.",
+        "archive-restored" => "The events are in the audit again, for the time you said; the archives stay.",
+        "archive-returned" => "The restored copies have left the audit; the archive stays.",
+        "archive-accepted" => "The archive was accepted as it is; the manifest of before is kept as evidence.",
+        "hold-placed" => "The hold was placed: what it covers is not deleted until it is lifted.",
+        "hold-lifted" => "The hold was lifted: what it covered goes with the next run if its time is up.",
+        "erasure-asked" => "The erasure was taken down; the list below says when it is done and what it came to.",
         "user-changed" => "The user was changed; the user's sessions ended.",
         "user-removed" => "The user was removed.",
         "key-promoted" => "The NEXT value is the key now; the old value works no more.",

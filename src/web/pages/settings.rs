@@ -27,7 +27,7 @@ const GROUPS: [(&str, &str); 8] = [
     ("forward", "Delivery to Moogsoft, and breakers of all targets"),
     ("remedy", "Dead letters"),
     ("store", "Recent events"),
-    ("upkeep", "Service levels"),
+    ("upkeep", "Service levels and retention"),
     ("web", "Limits of the API"),
     ("telemetry", "Log and traces"),
 ];
