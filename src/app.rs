@@ -36,7 +36,7 @@ use crate::alerter::{self, AlerterParts, RefreshParts, Traffic};
 use crate::clock::Clock;
 use crate::config::{Config, Keeper, NotChanged, SECRETS_FILE};
 use crate::ingest::{Gate, Intake, ListenerContext};
-use crate::live::live;
+use crate::live::{Live, live};
 use crate::model::{EventIds, TargetName};
 use crate::net::tls::Certificates;
 use crate::oidc::Oidc;
@@ -112,12 +112,7 @@ impl App {
             levels::start(&queues, &stores, &lives, (&clock, config.prometheus.clone()), node_name(), &stop_stages)
                 .await?;
         let retention = retention::build(&queues, &stores, &lives, &clock, &stop_stages)?;
-        let keeper = Keeper::new(
-            config.clone(),
-            Arc::clone(&stores.settings),
-            Arc::clone(&stores.targets),
-            Arc::clone(&stores.edits),
-        );
+        let keeper = new_keeper(&config, &stores);
         let oidc = config.oidc.clone().map(|settings| Oidc::new(settings, clock.clone())).transpose()?;
         let (key_sender, keys) = live(KeyRing::default());
         let admin = Admin::new(AdminParts {
@@ -142,8 +137,7 @@ impl App {
             started: Instant::now(),
             started_at: clock.now(),
         });
-        let first_login = admin.ensure_admin(config.admin_password.clone()).await?;
-        admin.refresh_keys().await.context("cannot read the API keys")?;
+        let first_login = let_in(&admin, &config).await?;
 
         let parts = StageParts {
             queues: &queues,
@@ -156,31 +150,18 @@ impl App {
         Intake::count_recovered(queues.events.depth().items);
         let mut stages = start_alerter(&parts, &changed, &stop_stages).await?;
         delivery.commit(delivery.prepare(&config.targets).map_err(anyhow::Error::msg)?);
-        stages.push(healer);
-        stages.push(tokio::spawn(admin.clone().watch_trail(stop_stages.clone())));
-        stages.push(counting);
+        let watching = tokio::spawn(admin.clone().watch_trail(stop_stages.clone()));
+        stages.extend([healer, watching, counting, tokio::spawn(retention.watch(stop_stages.clone()))]);
         stages.extend(exporting);
-        stages.push(tokio::spawn(retention.watch(stop_stages.clone())));
 
         let certificates = open_certificates(&config, &clock, certificate_board).await?;
         stages.push(certificates.watch(stop_stages.clone()));
         stages.push(admin.keep_key_uses(stop_stages.clone()));
         let gate = Gate::new(lives.ingest.clone());
-        let (intake, intake_task) = Intake::start(queues.events.clone(), gate, rates, tracer.clone());
+        let (intake, intake_task) = Intake::start(queues.events.clone(), gate, rates.clone(), tracer.clone());
         let stop_listeners = CancellationToken::new();
         let stop_pages = CancellationToken::new();
-        let context = ListenerContext {
-            intake: intake.clone(),
-            ids: Arc::new(EventIds::new(random_seed()?)),
-            clock: clock.clone(),
-            settings: lives.ingest,
-            secrets: lives.ingest_secrets,
-            keys,
-            board: board.clone(),
-            tracer,
-            release: stop_listeners.child_token(),
-            stop: stop_listeners.clone(),
-        };
+        let context = listener_context(&parts, &intake, keys, &board, &stop_listeners)?;
         let probes = web::probes::router(admin.clone(), prometheus, web::WebOptions::default());
         let slots = slots(&context, &admin, &probes, &certificates, &stop_pages);
         let listeners = Listeners::start(slots, &config.listen, board.clone());
@@ -188,8 +169,7 @@ impl App {
         let force = Arc::new(Force { senders, delivery, listeners, certificates, tls, changed, logs });
         force.follow(&keeper);
         stages.push(secrets::watch(admin.clone(), keeper.clone(), stop_stages.clone()));
-        config.tell_ignored(&[]);
-        config.tell_unusable(None);
+        tell(&config);
 
         let greeting = Greeting::new(&config, first_login);
         let tasks = Tasks { stop_listeners, intake: intake_task, stages: (stop_stages, stages), stop_pages };
@@ -282,6 +262,47 @@ async fn open_stores(config: &Config, clock: &Clock, lives: &Lives) -> anyhow::R
 async fn open_certificates(config: &Config, clock: &Clock, board: CertificateBoard) -> anyhow::Result<Certificates> {
     let (plan, clock) = (config.tls.clone(), clock.clone());
     Ok(tokio::task::spawn_blocking(move || Certificates::open(plan, clock, board)).await?)
+}
+
+/// Makes sure that somebody can log in, and reads the keys of those who need not. Answers how the first one does.
+async fn let_in(admin: &Admin, config: &Config) -> anyhow::Result<Option<FirstLogin>> {
+    let first_login = admin.ensure_admin(config.admin_password.clone()).await?;
+    admin.refresh_keys().await.context("cannot read the API keys")?;
+    Ok(first_login)
+}
+
+/// Tells what of the configuration has no effect.
+fn tell(config: &Config) {
+    config.tell_ignored(&[]);
+    config.tell_unusable(None);
+}
+
+/// The one way into force, over what is kept.
+fn new_keeper(config: &Config, stores: &Stores) -> Keeper {
+    let (settings, targets, edits) = (&stores.settings, &stores.targets, &stores.edits);
+    Keeper::new(config.clone(), Arc::clone(settings), Arc::clone(targets), Arc::clone(edits))
+}
+
+/// What every input is given.
+fn listener_context(
+    parts: &StageParts<'_>,
+    intake: &Intake,
+    keys: Live<KeyRing>,
+    board: &ListenerBoard,
+    stop: &CancellationToken,
+) -> anyhow::Result<ListenerContext> {
+    Ok(ListenerContext {
+        intake: intake.clone(),
+        ids: Arc::new(EventIds::new(random_seed()?)),
+        clock: parts.clock.clone(),
+        settings: parts.lives.ingest.clone(),
+        secrets: parts.lives.ingest_secrets.clone(),
+        keys,
+        board: board.clone(),
+        tracer: parts.tracer.clone(),
+        release: stop.child_token(),
+        stop: stop.clone(),
+    })
 }
 
 /// The alerter, and the task that keeps rules and hosts up to date for it.

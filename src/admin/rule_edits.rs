@@ -309,9 +309,9 @@ enum RunEnd {
 fn longest_run(rules: &[&Rule], end: RunEnd) -> Vec<bool> {
     let key = |index: usize| (rules[index].draft.priority, rules[index].id);
     let (mut ends, mut before): (Vec<usize>, Vec<Option<usize>>) = (Vec::new(), vec![None; rules.len()]);
-    for index in 0..rules.len() {
+    for (index, before) in before.iter_mut().enumerate() {
         let at = ends.partition_point(|end| key(*end) < key(index));
-        before[index] = at.checked_sub(1).map(|at| ends[at]);
+        *before = at.checked_sub(1).map(|at| ends[at]);
         if at == ends.len() {
             ends.push(index);
         } else if end == RunEnd::Lowest || at + 1 < ends.len() {

@@ -53,7 +53,10 @@ pub async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
     for line in lines.iter().rev() {
         show(line, args.api.json)?;
     }
-    while args.follow {
+    if !args.follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
         let path = format!("/logs/stream?{filter}cursor={cursor}");
         let mut stream = api.stream(&path).await?;
         let mut frames = Frames::default();
@@ -70,7 +73,6 @@ pub async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The filters as the start of a query.

@@ -294,7 +294,7 @@ pub async fn hold(args: HoldArgs) -> anyhow::Result<ExitCode> {
         HoldCommand::Place { name, hostname, from, to, reason } => {
             let body = json!({"name": name, "hostname": hostname, "from": from, "to": to, "reason": reason});
             let answer = api.ask(Method::POST, "/holds", Some(&body)).await?;
-            print(&args.api, &answer, |hold| hold_text(hold));
+            print(&args.api, &answer, hold_text);
         }
         HoldCommand::Lift { id, reason } => {
             api.ask_with_reason(Method::DELETE, &format!("/holds/{id}"), Some(reason)).await?;

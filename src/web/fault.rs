@@ -22,13 +22,13 @@ pub(super) struct Fault {
     /// What would be right, or what the cause is.
     pub detail: Option<String>,
     /// The member or parameter at fault.
-    pub field: Option<String>,
+    pub field: Option<Box<str>>,
     /// When to try again, in seconds.
     pub retry_after: Option<u64>,
     /// The tag of what is there now, of which the request thought otherwise.
-    pub tag: Option<String>,
+    pub tag: Option<Box<str>>,
     /// What is wrong with which items of a list.
-    pub items: Vec<ItemFault>,
+    pub items: Box<[ItemFault]>,
 }
 
 /// The result of a handler.
@@ -37,14 +37,22 @@ pub(super) type Answer<T> = Result<T, Fault>;
 impl Fault {
     /// A fault with a sentence only.
     pub fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into(), detail: None, field: None, retry_after: None, tag: None, items: Vec::new() }
+        Self {
+            status,
+            error: error.into(),
+            detail: None,
+            field: None,
+            retry_after: None,
+            tag: None,
+            items: Box::default(),
+        }
     }
 
     /// 400: a member or parameter is at fault.
     pub fn field(field: &str, why: impl Into<String>) -> Self {
         let mut fault = Self::new(StatusCode::BAD_REQUEST, format!("`{field}` is not valid"));
         fault.detail = Some(why.into());
-        fault.field = Some(field.to_owned());
+        fault.field = Some(field.into());
         fault
     }
 
@@ -96,12 +104,12 @@ impl From<AdminError> for Fault {
             }
             AdminError::Items(items) => {
                 let mut fault = Self::bad_request(sentence);
-                fault.items = items;
+                fault.items = items.into();
                 fault
             }
             AdminError::Stale { tag, .. } => {
                 let mut fault = Self::new(StatusCode::PRECONDITION_FAILED, sentence);
-                fault.tag = Some(tag);
+                fault.tag = Some(tag.into());
                 fault
             }
             AdminError::Invalid { field: Some(field), why } => Self::field(&field, why),

@@ -196,8 +196,8 @@ fn row(template: &Event, ids: &EventIds, at: Timestamp, number: u64, rows: u64) 
         () => i64::try_from(spread / HOSTS % RULES).unwrap_or(0) + 1,
     };
     event.severity = Severity::new(if is_rare { 0 } else { (number % 6) as u8 + 2 });
-    event.source.protocol = if number % 4 == 0 { Protocol::SyslogUdp } else { Protocol::SyslogTcp };
-    if number % 1_000 == 0 {
+    event.source.protocol = if number.is_multiple_of(4) { Protocol::SyslogUdp } else { Protocol::SyslogTcp };
+    if number.is_multiple_of(1_000) {
         event.correlation_id = Some(format!("bench-{number}").into());
     }
     let matched = Matched { rule: RuleId(rule), handling: Handling::PageOnly, team: Team::new("BENCH")? };

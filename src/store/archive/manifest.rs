@@ -57,10 +57,6 @@ impl Reason {
 /// One thing that was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a handful are alive at a time, and they are read far more often than kept"
-)]
 pub enum Act {
     /// A day's events were written into a file and read back. They are still in the audit.
     Archived {

@@ -358,7 +358,7 @@ impl Archive {
         };
         // A run may have taken the file away meanwhile.
         let still_there = self.file(name).is_some_and(|now| now.facts == file.facts);
-        Ok(still_there.then(|| ArchiveFault { name: Some(file.facts.name), why }))
+        Ok(still_there.then_some(ArchiveFault { name: Some(file.facts.name), why }))
     }
 
     /// What is wrong without looking into files: the manifest, files that are missing, have another size or are not known.

@@ -222,7 +222,10 @@ fn run(mut jobs: mpsc::Receiver<Job>, mut writer: AuditWriter) {
         }
         if let Some(errand) = errand {
             // Who sent it is told by the errand itself, or by its silence.
-            let _ = guarded(&mut writer, |writer| Ok(errand(writer)));
+            let _ = guarded(&mut writer, |writer| {
+                errand(writer);
+                Ok(())
+            });
         }
         writer.publish();
         if let Err(fault) = writer.prepare_ahead() {

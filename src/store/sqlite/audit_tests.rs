@@ -49,7 +49,7 @@ fn judged(ids: &EventIds, millis: i64, number: usize) -> Judged {
     event.message = format!("{number}: {}", "x".repeat(200)).into();
     event.severity = Severity::new((number % 3) as u8);
     let team = Team::new("NETO").expect("a team");
-    let matched = (number % 4 != 0).then(|| Matched {
+    let matched = (!number.is_multiple_of(4)).then(|| Matched {
         rule: RuleId(i64::try_from(number % 4).expect("small")),
         handling: Handling::PageOnly,
         team,

@@ -24,8 +24,11 @@ pub(super) struct Facts {
     pub(super) unindexed: i64,
 }
 
-/// The facts that stand in the file: a name and where the value is kept here.
-const KEPT: [(&str, fn(&mut Facts) -> &mut i64); 4] = [
+/// Where the value of a kept fact is here.
+type Place = fn(&mut Facts) -> &mut i64;
+
+/// The facts that stand in the file, by name.
+const KEPT: [(&str, Place); 4] = [
     ("rows", |facts| &mut facts.rows),
     ("least_skew_ms", |facts| &mut facts.least_skew_ms),
     ("greatest_skew_ms", |facts| &mut facts.greatest_skew_ms),

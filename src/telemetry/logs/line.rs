@@ -122,7 +122,7 @@ impl LogLine {
     }
 
     /// Adds a field unless there is one of that name, or too many.
-    fn add(&mut self, name: &Cow<'static, str>, value: &Value) {
+    fn add(&mut self, (name, value): &(Cow<'static, str>, Value)) {
         if self.fields.len() < MAX_FIELDS && self.fields.iter().all(|(known, _)| known != name) {
             self.fields.push((name.clone(), value.clone()));
         }
@@ -192,10 +192,10 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Lines {
             message: fields.message,
             fields: Vec::with_capacity(fields.named.len()),
         };
-        fields.named.iter().for_each(|(name, value)| line.add(name, value));
+        fields.named.iter().for_each(|field| line.add(field));
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(SpanFields(fields)) = span.extensions().get() {
-                fields.named.iter().for_each(|(name, value)| line.add(name, value));
+                fields.named.iter().for_each(|field| line.add(field));
             }
         }
         match &self.outlet {

@@ -160,7 +160,7 @@ async fn show(State(web): State<Web>, Segment(name): Segment) -> Answer<Json<Key
 async fn create(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Response> {
     let wanted: NewKey = body.read()?;
     let made = web.admin.create_api_key(wanted.checked()?, &caller.0, body.reason.as_deref()).await?;
-    Ok(created("keys", &made.info.name, &Key::from(&made)))
+    Ok(created("keys", &made.info.name, Key::from(&made)))
 }
 
 /// Begins the exchange of a key's value

@@ -246,7 +246,7 @@ fn outdated(web: &Web, key: &str, headers: &HeaderMap, error: AdminError) -> Fau
     if is_outdated && headers.contains_key(header::IF_MATCH) {
         fault.status = StatusCode::PRECONDITION_FAILED;
         let setting = web.admin.setting(key).ok().filter(|setting| !setting.key.masked);
-        fault.tag = setting.map(|setting| url_encode(&setting.text));
+        fault.tag = setting.map(|setting| url_encode(&setting.text).into());
     }
     fault
 }

@@ -195,7 +195,7 @@ async fn show(State(web): State<Web>, Segment(name): Segment) -> Answer<Json<Use
 async fn create(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Response> {
     let wanted: NewUser = body.read()?;
     let made = web.admin.create_user(&wanted.name, wanted.role.into(), &caller.0, body.reason.as_deref()).await?;
-    Ok(created("users", &made.user.name, &User::from(&made)))
+    Ok(created("users", &made.user.name, User::from(&made)))
 }
 
 /// Changes a user

@@ -283,7 +283,7 @@ fn curl(document: &Value, path: &str, method: &str, operation: &Value) -> String
         ));
     }
     let port = if path.ends_with("/ingest") { "8080" } else { "8090" };
-    let shown = path.replace('{', "").replace('}', "");
+    let shown = path.replace(['{', '}'], "");
     format!("{line} http://localhost:{port}{}", if path.contains('{') { shown } else { path.to_owned() })
 }
 

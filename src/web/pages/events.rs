@@ -60,7 +60,7 @@ pub(super) async fn list(State(web): State<Web>, by: SignedIn, fields: Fields) -
     let found = match query(&fields, PAGE_SIZE) {
         Ok(query) => web.admin.search(&query).await.map_err(Trouble::from),
         Err(fault) => Err(Trouble {
-            field: fault.field.unwrap_or_default(),
+            field: fault.field.unwrap_or_default().into(),
             why: fault.detail.unwrap_or(fault.error),
             status: fault.status,
         }),

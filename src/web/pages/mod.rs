@@ -248,7 +248,7 @@ impl Trouble {
     /// What a fault says about a form.
     fn from_fault(fault: Fault) -> Self {
         Self {
-            field: fault.field.clone().unwrap_or_default(),
+            field: fault.field.clone().unwrap_or_default().into(),
             why: match (&fault.field, fault.detail) {
                 (Some(_), Some(detail)) => detail,
                 (_, Some(detail)) => format!("{}: {detail}", fault.error),
