@@ -165,7 +165,7 @@ fn operations_know_the_parameters_that_are_described_and_no_others() {
         if operation.method != "get" || operation.parameters.is_empty() {
             continue;
         }
-        let path = operation.path.replace('{', "").replace('}', "");
+        let path = operation.path.replace(['{', '}'], "");
         let answer = Request::get(server.ports.web, format!("{path}?no_such_thing=1")).key(ADMIN_KEY).expect();
         if answer.status == 404 || answer.json()["field"] != "no_such_thing" {
             continue;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use muttd::clock::Clock;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents,
@@ -152,7 +152,7 @@ impl Provider {
         if base64(&Sha256::digest(form["code_verifier"].as_bytes())) != challenge {
             return (400, json!({"error": "invalid_grant"}));
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let now = Clock::system().now().as_seconds();
         let mut header = match self.rsa {
             Some(_) => json!({"alg": "RS256", "kid": "rsa"}),
             None => json!({"alg": "ES256", "kid": self.key_id}),
