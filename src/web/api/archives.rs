@@ -117,7 +117,7 @@ struct ArchiveList {
         ("from" = Option<String>, Query, format = Date, description = "Of this day or later"),
         ("to" = Option<String>, Query, format = Date, description = "Of this day or earlier"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "How many; 100 unless said"),
-        ("cursor" = Option<u32>, Query, minimum = 0, description = "Where an earlier answer ended: its `next_cursor`"),
+        ("cursor" = Option<u32>, Query, minimum = 0, maximum = 100_000_000, description = "Where an earlier answer ended: its `next_cursor`"),
     ),
     responses((status = 200, body = ArchiveList))
 )]

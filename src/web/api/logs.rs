@@ -152,7 +152,8 @@ pub(in crate::web) fn filter(fields: &Fields) -> Result<LogFilter, Fault> {
 }
 
 fn cursor(fields: &Fields) -> Result<Option<u64>, Fault> {
-    fields.parsed("cursor", "a cursor from an earlier answer", |text| text.parse().ok())
+    let parse = |text: &str| text.parse().ok().filter(|cursor| i64::try_from(*cursor).is_ok());
+    fields.parsed("cursor", "a cursor from an earlier answer", parse)
 }
 
 /// What a stream has to say next.

@@ -385,7 +385,7 @@ fn moment(field: &str, text: Option<&str>) -> Answer<Option<Timestamp>> {
 #[utoipa::path(
     delete,
     path = "/holds/{id}",
-    params(("id" = i64, Path, description = "The hold's number"), ("X-Change-Reason" = String, Header, description = "Why")),
+    params(("id" = i64, Path, description = "The hold's number")),
     responses((status = 204, description = "It was lifted"))
 )]
 async fn lift(

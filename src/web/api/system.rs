@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
@@ -97,9 +97,11 @@ async fn backup(State(web): State<Web>, caller: Caller, Reason(reason): Reason, 
             drop(pipe.sender.blocking_send(Err(error)));
         }
     });
+    // Fused: whoever compresses the answer asks once more after its end.
     let chunks = stream::unfold(receiver, |mut receiver: mpsc::Receiver<io::Result<Bytes>>| async move {
         Some((receiver.recv().await?, receiver))
-    });
+    })
+    .fuse();
     let mut response = Body::from_stream(chunks).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
     if let Ok(name) = HeaderValue::from_str(&name) {

@@ -19,11 +19,14 @@ session's token in `X-CSRF-Token` besides. Errors are problem documents (RFC 945
 `X-Correlation-ID`; a request may bring an id of its own there.";
 
 /// What takes something away for good wants to be told why: the operations that refuse to go without a reason.
-const REASON_NEEDED: [(&str, &str); 4] = [
+const REASON_NEEDED: [(&str, &str); 7] = [
     ("/api/v2/dead-letters/{queue}/{seq}", "delete"),
     ("/api/v2/dead-letters/discard", "post"),
     ("/api/v2/outboxes/{name}", "delete"),
     ("/api/v2/config-audit/chain/accept", "post"),
+    ("/api/v2/archives/accept", "post"),
+    ("/api/v2/holds", "post"),
+    ("/api/v2/holds/{id}", "delete"),
 ];
 
 /// Longest reason, in characters; the change trail refuses longer ones.
@@ -96,7 +99,8 @@ fn add_reason(schema: &mut Value, is_needed: bool) {
 
 /// A parameter without a value is as good as one that is not there, so that a form can send all of its fields.
 fn or_blank(schema: &mut Value) {
-    if schema["type"].as_str().is_some_and(|kind| matches!(kind, "integer" | "number" | "boolean")) {
+    let has_form = schema.get("format").is_some();
+    if has_form || schema["type"].as_str().is_some_and(|kind| matches!(kind, "integer" | "number" | "boolean")) {
         *schema = json!({"anyOf": [schema.take(), {"type": "string", "maxLength": 0}]});
     }
 }
