@@ -99,7 +99,12 @@ fn promtool_finds_nothing_wrong_with_what_metrics_says() {
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("promtool can be run");
     child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("promtool reads");
     let output = child.wait_with_output().expect("promtool ends");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // MUTT 2.x counts this one in days, and its dashboards look for that name.
+    let kept_name = "mutt_oldest_event_age_days use base unit \"seconds\" instead of \"days\"";
+    let said = String::from_utf8_lossy(&output.stderr);
+    let faults: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty() && *line != kept_name).collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    assert!(output.status.success() || said.contains(kept_name), "promtool failed and did not say why");
 }
 
 #[test]

@@ -137,7 +137,8 @@ async fn input_at_fault_is_shown_again_with_what_is_wrong() {
     let site = Site::new().await;
     let (cookie, csrf) = site.login().await;
     let csrf = ("csrf", csrf.as_str());
-    let forms: [(&str, &[(&str, &str)], u16, &str); 10] = [
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+    let forms: [(&str, Fields<'_>, u16, &str); 10] = [
         ("holds", &[csrf, ("name", "kept"), ("from", "soon"), ("reason", "x")], 400, "it is not a time"),
         ("holds", &[csrf, ("name", "kept")], 400, "it is missing"),
         (
