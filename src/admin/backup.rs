@@ -283,8 +283,9 @@ mod tests {
         assert!(refused.to_string().contains("--force"), "{refused}");
         let again = restore(&file, &data, true, &Clock::system()).expect("restored");
         assert!(again.replaced.expect("kept").join("store/config.db").exists());
+        // All bits of a byte: a single one may be padding of the compressed stream, which means nothing.
         let middle = archive.len() / 2;
-        archive[middle] ^= 1;
+        archive[middle] = !archive[middle];
         fs::write(&file, &archive).expect("written");
         assert!(verify_backup(&file, &Clock::system()).is_err());
         assert!(restore(&file, &dir.path().join("other"), false, &Clock::system()).is_err());

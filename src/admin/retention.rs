@@ -124,6 +124,7 @@ impl Admin {
         name: Option<&str>,
         sample: Option<usize>,
         actor: &Actor,
+        reason: Option<&str>,
     ) -> Result<Begun, AdminError> {
         let mut names: Vec<FileName> = match name {
             Some(name) => vec![self.archive(name)?.facts.name.parse().map_err(|_| no_archive(name))?],
@@ -136,7 +137,7 @@ impl Admin {
             let (all, start) = (names.len(), usize::from_le_bytes(random) % names.len());
             names = (0..sample).filter_map(|n| names.get((start + n * all / sample) % all).copied()).collect();
         }
-        self.begin(Task::Verify { names, change: actor.change(None)? }).await
+        self.begin(Task::Verify { names, change: actor.change(reason)? }).await
     }
 
     /// Accepts the archive as it is after its manifest came into doubt.

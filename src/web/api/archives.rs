@@ -248,7 +248,7 @@ async fn verify_all(State(web): State<Web>, caller: Caller, body: JsonBody) -> A
         Some(sample) if sample > 100_000 => return Err(Fault::field("sample", "it must be 100000 at most")),
         sample => sample.map(|sample| sample as usize),
     };
-    Ok(answer(&web.admin.verify_archives(None, sample, &caller.0).await?))
+    Ok(answer(&web.admin.verify_archives(None, sample, &caller.0, body.reason.as_deref()).await?))
 }
 
 /// Reads one archive and compares it
@@ -262,8 +262,13 @@ async fn verify_all(State(web): State<Web>, caller: Caller, body: JsonBody) -> A
         (status = 409, description = "A run is under way"),
     )
 )]
-async fn verify(State(web): State<Web>, caller: Caller, Segment(name): Segment) -> Answer<Response> {
-    Ok(answer(&web.admin.verify_archives(Some(&name), None, &caller.0).await?))
+async fn verify(
+    State(web): State<Web>,
+    caller: Caller,
+    Segment(name): Segment,
+    Reason(reason): Reason,
+) -> Answer<Response> {
+    Ok(answer(&web.admin.verify_archives(Some(&name), None, &caller.0, reason.as_deref()).await?))
 }
 
 /// What to restore: one archive, or the days from `from` to `to`.

@@ -99,7 +99,7 @@ fn add_reason(schema: &mut Value, is_needed: bool) {
 
 /// A parameter without a value is as good as one that is not there, so that a form can send all of its fields.
 fn or_blank(schema: &mut Value) {
-    let has_form = schema.get("format").is_some();
+    let has_form = schema.get("format").is_some() || schema.get("pattern").is_some();
     if has_form || schema["type"].as_str().is_some_and(|kind| matches!(kind, "integer" | "number" | "boolean")) {
         *schema = json!({"anyOf": [schema.take(), {"type": "string", "maxLength": 0}]});
     }

@@ -163,7 +163,7 @@ pub(super) async fn verify(State(web): State<Web>, posted: Posted) -> Answer<Res
     let outcome = match fields.number("sample", 0, 1, MAX_SAMPLE) {
         Ok(sample) => {
             let sample = (sample > 0).then_some(sample);
-            web.admin.verify_archives(fields.get("name"), sample, &posted.by.actor).await.map_err(Trouble::from)
+            web.admin.verify_archives(fields.get("name"), sample, &posted.by.actor, None).await.map_err(Trouble::from)
         }
         Err(fault) => Err(Trouble::from_fault(fault)),
     };
