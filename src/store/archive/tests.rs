@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -235,4 +236,102 @@ fn a_file_is_there_as_a_whole_or_not_at_all_wherever_writing_ends() {
         }
     }
     assert!(outcomes.len() == 2 && outcomes.values().sum::<usize>() > 5, "{outcomes:?}");
+}
+
+/// What somebody, or a disk, does to a text.
+#[derive(Debug, Clone)]
+enum Harm {
+    Cut(usize),
+    Flip(usize, u8),
+    Swap(usize, usize),
+    Remove(usize),
+    Repeat(usize, usize),
+    /// A line takes the place of another one.
+    Overwrite(usize, usize),
+    /// A part of a line is blanked.
+    Blank(usize, usize),
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    let any = || 0_usize..100_000;
+    prop_oneof![
+        any().prop_map(Harm::Cut),
+        (any(), 0_u8..8).prop_map(|(at, bit)| Harm::Flip(at, bit)),
+        (any(), any()).prop_map(|(one, other)| Harm::Swap(one, other)),
+        any().prop_map(Harm::Remove),
+        (any(), any()).prop_map(|(from, to)| Harm::Repeat(from, to)),
+        (any(), any()).prop_map(|(from, to)| Harm::Overwrite(from, to)),
+        (any(), 1_usize..40).prop_map(|(at, length)| Harm::Blank(at, length)),
+    ]
+}
+
+fn harmed(text: &[u8], harm: &Harm) -> Vec<u8> {
+    let mut bytes = text.to_vec();
+    let mut lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+    let (length, count) = (bytes.len(), lines.len());
+    match *harm {
+        Harm::Cut(at) => bytes.truncate(at % length),
+        Harm::Flip(at, bit) => bytes[at % length] ^= 1 << bit,
+        Harm::Blank(at, many) => bytes[at % length..].iter_mut().take(many).for_each(|byte| *byte = b' '),
+        Harm::Swap(one, other) => lines.swap(one % count, other % count),
+        Harm::Remove(at) => drop(lines.remove(at % count)),
+        Harm::Repeat(from, to) => lines.insert(to % (count + 1), lines[from % count]),
+        Harm::Overwrite(from, to) => lines[to % count] = lines[from % count],
+    }
+    match harm {
+        Harm::Cut(_) | Harm::Flip(..) | Harm::Blank(..) => bytes,
+        _ => lines.concat(),
+    }
+}
+
+/// An archive whose manifest has every kind of line.
+fn eventful() -> House {
+    let house = House::new();
+    let archive = house.open();
+    let mut names = Vec::new();
+    for n in 0..4 {
+        let facts = write(&archive, day().plus(n), &[judged(&EventIds::new(1), START + n * DAY, "sw1")]);
+        archive.note(Act::Settled { name: facts.name.clone(), removed: 1 }).unwrap();
+        names.push(facts.name);
+    }
+    archive.note(Act::Restored { name: names[2].clone(), until: START, by: "carol".into() }).unwrap();
+    archive.note(Act::Returned { name: names[2].clone(), removed: 1 }).unwrap();
+    archive.note(Act::Restored { name: names[3].clone(), until: START, by: "carol".into() }).unwrap();
+    archive.rewrite(names[1].parse().unwrap(), Reason::Erased, &|_| false, &|| ()).unwrap();
+    archive.delete(names[0].parse().unwrap(), Reason::Expired).unwrap();
+    house
+}
+
+#[test]
+fn any_harm_to_the_manifest_or_its_anchor_is_noticed_or_changes_nothing() {
+    let house = eventful();
+    let anchor = house.folder.path().join("store/trail/manifest.json");
+    let (text, anchored) = (std::fs::read(house.manifest()).unwrap(), std::fs::read(&anchor).unwrap());
+    let archive = house.open();
+    let expected = (archive.files(), archive.head());
+    drop(archive);
+    assert_eq!(expected.0.len(), 2);
+    let noticed = std::cell::Cell::new(0);
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(2_000));
+    let harms = (proptest::collection::vec(harm(), 0..3), proptest::option::weighted(0.2, harm()));
+    let result = runner.run(&harms, |(to_manifest, to_anchor)| {
+        let written = to_manifest.iter().fold(text.clone(), |text, harm| match text.is_empty() {
+            true => text,
+            false => harmed(&text, harm),
+        });
+        std::fs::write(house.manifest(), &written).unwrap();
+        std::fs::write(&anchor, to_anchor.map_or_else(|| anchored.clone(), |harm| harmed(&anchored, &harm))).unwrap();
+        let archive = house.open();
+        match archive.doubt() {
+            Some(_) => {
+                noticed.set(noticed.get() + 1);
+                prop_assert!(archive.recover().is_err() && archive.create(day()).is_err());
+                prop_assert!(std::fs::read(house.manifest()).unwrap() == written, "evidence was altered");
+            }
+            None => prop_assert_eq!((archive.files(), archive.head()), expected.clone()),
+        }
+        Ok(())
+    });
+    result.unwrap();
+    assert!(noticed.get() > 1_000, "{noticed:?}");
 }

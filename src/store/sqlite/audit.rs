@@ -25,7 +25,7 @@ use crate::store::{
 };
 
 /// What the audit is called in errors and logs.
-const STORE: &str = "audit";
+pub(super) const STORE: &str = "audit";
 /// Rows gathered into one transaction; a single larger call stays in one piece.
 const GROUP_ROWS: usize = 16_384;
 /// How long a search may look before it answers with what it has.
@@ -94,7 +94,6 @@ impl AuditDb {
     }
 
     /// The files there are.
-    #[cfg(test)]
     pub(super) fn months(&self) -> &Arc<Months> {
         &self.months
     }

@@ -47,8 +47,7 @@ impl AuditShelf for AuditDb {
     }
 
     async fn forget_host(&self, key: &str) -> StoreResult<()> {
-        let key = key.to_owned();
-        self.errand(move |writer| forget_host(writer, &key)).await
+        self.forget(key).await
     }
 
     async fn drop_empty(&self) -> StoreResult<Vec<DroppedFile>> {
@@ -406,29 +405,6 @@ fn there(
 fn partitions(writer: &AuditWriter, month: Option<Month>) -> Vec<Partition> {
     let files = writer.months().newest_first().into_iter();
     files.map(|file| file.partition).filter(|partition| month.is_none_or(|month| partition.month == month)).collect()
-}
-
-fn forget_host(writer: &mut AuditWriter, key: &str) -> Result<(), Fault> {
-    for partition in partitions(writer, None) {
-        let forgotten = writer.change(partition, |transaction, part| {
-            transaction.pragma_update(None, "secure_delete", true)?;
-            let sql = "SELECT id FROM hosts WHERE name = ?1";
-            let host: Option<i64> = transaction.query_row(sql, [key], |row| row.get(0)).optional()?;
-            let Some(host) = host else { return Ok(false) };
-            let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE host = ?1)";
-            if transaction.query_row(sql, [host], |row| row.get(0))? {
-                return Ok(false);
-            }
-            transaction.execute("DELETE FROM hosts WHERE id = ?1", [host])?;
-            part.forget_host(key);
-            Ok(true)
-        })?;
-        if forgotten {
-            // Overwriting what is deleted does not reach copies that a page keeps of rows that moved within the tree.
-            writer.compact(partition)?;
-        }
-    }
-    Ok(())
 }
 
 fn drop_empty(writer: &mut AuditWriter) -> Result<Vec<DroppedFile>, Fault> {

@@ -23,16 +23,16 @@ use crate::model::{
 use crate::store::{AuditLog, AuditSettings, EventQuery};
 
 /// 2026-11-21T00:00:00Z
-const START: i64 = 1_795_219_200_000;
+pub(super) const START: i64 = 1_795_219_200_000;
 const DAY: i64 = 86_400_000;
 
 /// Tests do not go by time.
 const PATIENT: Budget = Budget { search: Duration::from_secs(60), count: Duration::from_secs(60) };
 
 /// Parts of one small transaction each.
-const TINY: AuditSettings = AuditSettings { advance_months: 1, max_bytes: 64 << 10 };
+pub(super) const TINY: AuditSettings = AuditSettings { advance_months: 1, max_bytes: 64 << 10 };
 
-fn open(folder: &Path, settings: AuditSettings) -> AuditDb {
+pub(super) fn open(folder: &Path, settings: AuditSettings) -> AuditDb {
     open_at(folder, settings, START)
 }
 
@@ -41,7 +41,7 @@ fn open_at(folder: &Path, settings: AuditSettings, now: i64) -> AuditDb {
     AuditDb::open_with(folder, clock, Live::constant(settings)).expect("opens")
 }
 
-fn judged(ids: &EventIds, millis: i64, number: usize) -> Judged {
+pub(super) fn judged(ids: &EventIds, millis: i64, number: usize) -> Judged {
     let at = Timestamp::from_millis(millis);
     let source = Source { protocol: Protocol::SyslogUdp, peer: IpAddr::V4(Ipv4Addr::LOCALHOST) };
     let mut event = Event::new(ids.next(at), at, source);
@@ -57,7 +57,7 @@ fn judged(ids: &EventIds, millis: i64, number: usize) -> Judged {
     Judged { event, decision: Decision { environment: Environment::Prod, matched } }
 }
 
-async fn all(audit: &AuditDb, query: &EventQuery) -> Vec<EventId> {
+pub(super) async fn all(audit: &AuditDb, query: &EventQuery) -> Vec<EventId> {
     let (mut found, mut query) = (Vec::new(), query.clone());
     loop {
         let page = audit.search(&query).await.expect("a page");
@@ -69,18 +69,18 @@ async fn all(audit: &AuditDb, query: &EventQuery) -> Vec<EventId> {
     }
 }
 
-fn limit(limit: usize) -> EventQuery {
+pub(super) fn limit(limit: usize) -> EventQuery {
     EventQuery { limit, ..EventQuery::default() }
 }
 
-fn newest_first(rows: &[Judged]) -> Vec<EventId> {
+pub(super) fn newest_first(rows: &[Judged]) -> Vec<EventId> {
     let mut ids: Vec<EventId> = rows.iter().map(|row| row.event.id).collect();
     ids.sort_unstable();
     ids.reverse();
     ids
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(super) fn files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
     let mut names: Vec<String> = names.filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm")).collect();

@@ -4,7 +4,7 @@
 //! Never updates a row. After a crash a transaction is there as a whole or not at all; the caller, who was not
 //! answered, repeats it, and what is there already is left as it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, params};
@@ -48,6 +48,8 @@ pub(super) struct AuditWriter {
     settings: Live<AuditSettings>,
     open: BTreeMap<Partition, PartitionWriter>,
     encoder: Encoder,
+    /// Partitions that take nothing new for the moment, because they are written anew.
+    resting: BTreeSet<Partition>,
     /// The month, and how many after it, for which files were made ahead last.
     prepared: Option<(Month, u32)>,
 }
@@ -64,8 +66,8 @@ struct PartitionWriter {
 impl AuditWriter {
     /// Opens the current month, so that a file of a newer version is refused at the start.
     pub(super) fn open(months: Arc<Months>, clock: Clock, settings: Live<AuditSettings>) -> Result<Self, Fault> {
-        let mut writer =
-            Self { months, clock, settings, open: BTreeMap::new(), encoder: Encoder::default(), prepared: None };
+        let (open, encoder, resting) = (BTreeMap::new(), Encoder::default(), BTreeSet::new());
+        let mut writer = Self { months, clock, settings, open, encoder, resting, prepared: None };
         let month = Month::of_millis(writer.clock.now().as_millis());
         writer.partition_for(month)?;
         Ok(writer)
@@ -105,12 +107,14 @@ impl AuditWriter {
     fn partition_for(&mut self, month: Month) -> Result<Partition, Fault> {
         let newest = self.months.of_month(month).first().map_or(Partition::first(month), |file| file.partition);
         let most = i64::try_from(self.settings.get().max_bytes).unwrap_or(i64::MAX);
-        if self.opened(newest)?.facts.bytes < most {
+        let is_resting = self.resting.contains(&newest);
+        if !is_resting && self.opened(newest)?.facts.bytes < most {
             return Ok(newest);
         }
         let next = newest.next_part();
         self.opened(next)?;
-        info!(partition = %newest, next = %next, "the audit of {newest} is full; {next} takes what comes now");
+        let why = if is_resting { "is written anew" } else { "is full" };
+        info!(partition = %newest, next = %next, "the audit of {newest} {why}; {next} takes what comes now");
         Ok(next)
     }
 
@@ -270,12 +274,27 @@ impl AuditWriter {
         Month::of_millis(self.clock.now().as_millis())
     }
 
-    /// Writes a partition's file anew, without what lies in its unused corners. Takes some seconds a gigabyte, and as much
-    /// room as the file meanwhile.
+    /// Bytes in use of a partition.
+    pub(super) fn bytes_of(&mut self, partition: Partition) -> Result<i64, Fault> {
+        Ok(self.opened(partition)?.facts.bytes)
+    }
+
+    /// Closes a partition, so that somebody else can write its file: what is recorded from now on goes to the next part.
+    pub(super) fn lay_to_rest(&mut self, partition: Partition) {
+        self.resting.insert(partition);
+        self.open.remove(&partition);
+    }
+
+    /// Takes a partition back that was laid to rest.
+    pub(super) fn wake(&mut self, partition: Partition) -> Result<(), Fault> {
+        self.resting.remove(&partition);
+        self.opened(partition).map(drop)
+    }
+
+    /// Writes a partition's file anew, without what lies in its unused corners. What is in its log stays there.
     pub(super) fn compact(&mut self, partition: Partition) -> Result<(), Fault> {
         let writer = self.opened(partition)?;
         writer.connection.execute_batch("VACUUM")?;
-        checkpoint(&writer.connection)?;
         writer.facts.refresh(&writer.connection)?;
         writer.file.learn(writer.facts);
         Ok(())

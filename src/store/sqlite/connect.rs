@@ -17,7 +17,7 @@ use crate::store::StoreError;
 use crate::telemetry::metrics::STORE_DAMAGED;
 
 /// How long a statement waits for another process (a backup, the `sqlite3` tool) to let go of the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a database call failed, before the name of the database is added.
 #[derive(Debug)]

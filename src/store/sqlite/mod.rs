@@ -10,6 +10,9 @@
 mod accounts;
 mod api_keys;
 mod audit;
+mod audit_clean;
+#[cfg(test)]
+mod audit_clean_tests;
 mod audit_search;
 mod audit_shelf;
 #[cfg(test)]
