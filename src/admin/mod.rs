@@ -60,7 +60,7 @@ pub use event_way::{EventLetter, EventStep, KeptIn};
 pub use events::{AuditPage, EventStory, Found};
 pub use health::{HealthPart, HealthState};
 pub use live_events::{LiveBatch, LiveEvents};
-pub use retention::{Begun, ErasurePlan, RestoreChoice};
+pub use retention::{ArchiveFilter, ArchivePage, Begun, ErasurePlan, RestoreChoice};
 pub use rule_edits::{Activity, MAX_BULK_ITEMS, Order, RuleChange, RuleEdit, RuleEdited};
 pub use rule_input::{RuleInput, rule_json};
 pub use rule_trial::{MAX_TRIAL_DAYS, MAX_TRIAL_SAMPLES, MAX_TRIAL_SECONDS, Trial, TrialDay, TrialOf, TrialSample};

@@ -11,7 +11,7 @@ use super::{Actor, Admin, AdminError};
 use crate::model::{Day, DeliveryNote, EventId, Judged, Timestamp, host_key};
 use crate::store::archive::{ArchiveFault, FileName, FileState};
 use crate::store::{Erasure, EventPage, EventQuery, Hold, HoldDraft};
-use crate::upkeep::retention::{ArchiveCheck, Report, RetentionError, RetentionStatus, Task};
+use crate::upkeep::retention::{ArchiveCheck, Report, RetentionError, RetentionStatus, Task, TaskState};
 
 /// How long a caller waits for the end of what it began.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,8 +29,33 @@ const MAX_RESTORE_FILES: usize = 1_100;
 pub enum Begun {
     /// It has ended.
     Done(Box<Report>),
-    /// It is still under way; the status tells when it has ended.
-    UnderWay,
+    /// It is still under way; [`Admin::retention_task`] tells how it ended.
+    UnderWay {
+        /// Its number.
+        task: u64,
+    },
+}
+
+/// Which archives to list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ArchiveFilter {
+    /// Of this day or later.
+    pub from: Option<Day>,
+    /// Of this day or earlier.
+    pub to: Option<Day>,
+    /// Only those that come after this one in the list, which need not be there any more.
+    pub after: Option<FileName>,
+}
+
+/// A page of the list of archives.
+#[derive(Debug, Clone)]
+pub struct ArchivePage {
+    /// Archives, newest first.
+    pub files: Vec<FileState>,
+    /// How many fit the days.
+    pub total: usize,
+    /// The last of this page, if others come after it.
+    pub next: Option<FileName>,
 }
 
 /// What an erasure would do.
@@ -68,11 +93,20 @@ impl Admin {
     }
 
     async fn begin(&self, task: Task) -> Result<Begun, AdminError> {
-        let answered = self.parts.retention.begin(task)?;
-        match tokio::time::timeout(PATIENCE, answered).await {
-            Err(_) => Ok(Begun::UnderWay),
+        let begun = self.parts.retention.begin(task)?;
+        match tokio::time::timeout(PATIENCE, begun.ended).await {
+            Err(_) => Ok(Begun::UnderWay { task: begun.task }),
             Ok(Ok(result)) => Ok(Begun::Done(Box::new(result?))),
-            Ok(Err(_)) => Err(AdminError::Unavailable("the run ended with a panic, see the log".to_owned())),
+            Ok(Err(_)) => Err(RetentionError::Stopped.into()),
+        }
+    }
+
+    /// How something stands that was begun and not waited for. An error is why it failed.
+    pub fn retention_task(&self, task: u64) -> Result<Begun, AdminError> {
+        match self.parts.retention.task(task) {
+            Some(TaskState::UnderWay) => Ok(Begun::UnderWay { task }),
+            Some(TaskState::Ended(result)) => Ok(Begun::Done(result?)),
+            None => Err(AdminError::NotFound { what: "task of retention", key: task.to_string() }),
         }
     }
 
@@ -91,6 +125,27 @@ impl Admin {
         let mut files = self.parts.retention.archive().files();
         files.reverse();
         files
+    }
+
+    /// Archives of some days, newest first. Files that come and go between two pages move nothing else.
+    pub fn archive_page(&self, filter: &ArchiveFilter, limit: usize) -> ArchivePage {
+        let mut files = self.archives();
+        files.retain(|file| {
+            filter.from.is_none_or(|from| file.facts.day >= from) && filter.to.is_none_or(|to| file.facts.day <= to)
+        });
+        let total = files.len();
+        if let Some(after) = filter.after {
+            files.retain(|file| file.facts.name.parse::<FileName>().is_ok_and(|name| name < after));
+        }
+        let is_last = files.len() <= limit;
+        files.truncate(limit);
+        let next = files.last().filter(|_| !is_last).and_then(|file| file.facts.name.parse().ok());
+        ArchivePage { files, total, next }
+    }
+
+    /// What is wrong with the archive's manifest.
+    pub fn archive_doubt(&self) -> Option<String> {
+        self.parts.retention.archive().doubt()
     }
 
     /// When each archive was last read as a whole and compared, by name.

@@ -113,13 +113,7 @@ async fn slo(stores: &Stores, clock: &Clock) -> Slo {
 /// Retention that runs on request only.
 fn retention(stores: &Stores, clock: &Clock) -> Retention {
     Retention::new(RetentionParts {
-        audit: Arc::clone(&stores.audit),
-        shelf: Arc::clone(&stores.shelf),
-        archive: Arc::clone(&stores.archive),
-        holds: Arc::clone(&stores.holds),
-        changes: Arc::clone(&stores.changes),
-        recent: Arc::clone(&stores.recent),
-        unhandled: Arc::clone(&stores.unhandled),
+        stores: stores.clone(),
         settings: Live::constant(retention::Settings::for_team(Team::new("NETO").expect("a valid name"))),
         tell: Arc::new(|_| Box::pin(async { Ok(()) })),
         free: Arc::new(|| None),

@@ -38,13 +38,7 @@ fn parts(
 ) -> anyhow::Result<RetentionParts> {
     let folder = stores.archive.folder().to_owned();
     Ok(RetentionParts {
-        audit: Arc::clone(&stores.audit),
-        shelf: Arc::clone(&stores.shelf),
-        archive: Arc::clone(&stores.archive),
-        holds: Arc::clone(&stores.holds),
-        changes: Arc::clone(&stores.changes),
-        recent: Arc::clone(&stores.recent),
-        unhandled: Arc::clone(&stores.unhandled),
+        stores: stores.clone(),
         settings: lives.retention.clone(),
         tell: reporter(queues, stores, lives),
         free: Arc::new(move || free_bytes(&folder)),

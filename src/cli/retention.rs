@@ -256,18 +256,15 @@ async fn offline(data: &std::path::Path, dry_run: bool, reason: Option<&str>) ->
     }))
 }
 
-/// The report of something that was begun; waits for its end.
-async fn finished(api: &Api, answer: Value) -> anyhow::Result<Value> {
-    if answer["finished"] != false {
-        return Ok(answer["report"].clone());
-    }
-    loop {
+/// The report of something that was begun; waits for its end. What fails meanwhile is an error.
+async fn finished(api: &Api, mut answer: Value) -> anyhow::Result<Value> {
+    while answer["finished"] == false {
+        let task = answer["task"].as_u64().context("the appliance does not say which task it began")?;
         tokio::time::sleep(LOOK).await;
-        let status = api.ask(Method::GET, "/retention", None).await?;
-        if status["running_since"].is_null() {
-            return Ok(status["last_report"].clone());
-        }
+        let asked = api.ask(Method::GET, &format!("/retention/tasks/{task}"), None).await;
+        answer = asked.context("how it ended is not known; see `muttd retention status` and the log")?;
     }
+    Ok(answer["report"].clone())
 }
 
 fn print(args: &ApiArgs, answer: &Value, text: impl Fn(&Value) -> String) {
@@ -416,6 +413,9 @@ fn status_text(status: &Value) -> String {
         status["archive"]["max_bytes"],
         shown(&status["archive"]["cap"]),
     );
+    for name in status["archive"]["damaged"].as_array().into_iter().flatten() {
+        text.push_str(&format!("  DAMAGED {}\n", shown(name)));
+    }
     if let Some(doubt) = status["archive"]["doubt"].as_str() {
         text.push_str(&format!("the manifest of the archive is IN DOUBT: {doubt}\n"));
     }

@@ -109,9 +109,12 @@ metrics_table! {
     TLS_RELOADS = "mutt_tls_reloads_total", Counter, "listener,result", "Certificates read, by whether they could be used (ok) or the old one stays (failed).";
     EVENTS_ARCHIVED = "mutt_events_archived_total", Counter, "", "Events that left the audit for the archive.";
     EVENTS_DELETED = "mutt_events_deleted_total", Counter, "reason", "Events deleted for good: expired (older than archives are kept), cap (the archive had too many bytes), erased (a host's data).";
-    OLDEST_EVENT_AGE = "mutt_oldest_event_age_days", Gauge, "", "Days since the day of the oldest event in the audit, as of the last retention run.";
+    OLDEST_EVENT_AGE = "mutt_oldest_event_age_days", Gauge, "", "Days since the day of the oldest event in the audit; copies of restored archives do not count.";
     ARCHIVE_BYTES = "mutt_archive_bytes", Gauge, "", "Bytes of the archive's files.";
     ARCHIVE_FILES = "mutt_archive_files", Gauge, "", "Files of the archive.";
+    ARCHIVES_DAMAGED = "mutt_archives_damaged", Gauge, "", "Archives that were not what they should be when they were last read: by a run, or on request.";
+    ARCHIVE_DOUBT = "mutt_archive_manifest_in_doubt", Gauge, "", "1 while the manifest of the archive is in doubt, so that nothing is archived or deleted, else 0.";
+    ARCHIVES_VERIFIED = "mutt_archives_verified_total", Counter, "result", "Archives read as a whole and compared with the manifest, by a run or on request: ok, damaged.";
     RETENTION_RUNS = "mutt_retention_runs_total", Counter, "result", "Retention runs, by how they ended: ok, failed.";
     RETENTION_LAST_RUN = "mutt_retention_last_run_timestamp_seconds", Gauge, "", "When the last retention run began, in seconds since 1970.";
     RETENTION_LAST_RUN_OK = "mutt_retention_last_run_ok", Gauge, "", "1 if the last retention run of this process did everything it should, 0 if something failed.";

@@ -150,6 +150,7 @@ const NEEDS: &[Needs] = &[
     edit("/api/v2/logs/stream"),
     view("/api/v2/retention"),
     admin("/api/v2/retention/run"),
+    view("/api/v2/retention/tasks/{task}"),
     decide("/api/v2/holds"),
     decide("/api/v2/holds/{id}"),
     decide("/api/v2/erasures"),

@@ -1,62 +1,11 @@
 //! A full disk: refusals that say so, no crash, recovery without a restart, and nothing acknowledged is lost.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
-use std::process::Command;
-
 use serde_json::json;
-use tempfile::TempDir;
 
-use crate::support::{ADMIN_KEY, INGEST_KEY, Receiver, Request, Server, eventually};
+use crate::support::{ADMIN_KEY, INGEST_KEY, Receiver, Request, Server, SmallDisk, eventually};
 
-/// Size of the small file system.
-const SIZE: &str = "size=400m";
-
-/// A file system of its own in memory, unmounted when dropped.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// `None`, with the reason on the terminal, where mounting is not allowed.
-    fn mount() -> Option<Self> {
-        let folder = TempDir::new().expect("a temporary directory");
-        let output = Command::new("mount").args(["-t", "tmpfs", "-o", SIZE, "muttd-test"]).arg(folder.path()).output();
-        match output {
-            Ok(output) if output.status.success() => Some(Self(folder)),
-            Ok(output) => {
-                println!("NOT RUN: no file system could be mounted here: {}", String::from_utf8_lossy(&output.stderr));
-                None
-            }
-            Err(error) => panic!("`mount` could not be started: {error}"),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Takes every free byte.
-    fn fill(&self) {
-        let mut file = File::create(self.path().join("ballast-of-the-test")).expect("the file can be made");
-        for size in [1 << 20, 4 << 10] {
-            let block = vec![1_u8; size];
-            while file.write_all(&block).is_ok() {}
-        }
-    }
-
-    fn empty(&self) {
-        fs::remove_file(self.path().join("ballast-of-the-test")).expect("the file can be removed");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("--lazy").arg(self.path()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} could not be unmounted", self.path().display());
-        }
-    }
-}
+/// Size of the small file system, in MiB.
+const SIZE: u32 = 400;
 
 fn post(server: &Server, number: u32) -> u16 {
     let item =
@@ -66,7 +15,7 @@ fn post(server: &Server, number: u32) -> u16 {
 
 #[test]
 fn a_full_disk_refuses_recovers_and_loses_nothing() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount(SIZE) else { return };
     let receiver = Receiver::start();
     let mut server = Server::builder().delivering_to(&receiver).data(&disk.path().join("data")).start();
     server.rule(&json!({"match_string": "on disk", "prod_handling": "Ignore"}));

@@ -36,11 +36,14 @@ mod real_clients;
 mod reload;
 mod remediation;
 mod retention;
+mod retention_faults;
+mod retention_pages;
 mod routing;
 mod secrets;
 mod settings;
 mod stop_and_ports;
 mod store_contract;
+mod systemd;
 mod target_formats;
 mod tls;
 #[cfg(feature = "otlp")]

@@ -26,7 +26,7 @@ const CHILD: &str = "MUTTD_TEST_POWER_CUT_CHILD";
 /// Cuts for each kind of queue; more with `MUTTD_TEST_ROUNDS`.
 const ROUNDS: u64 = 3;
 
-fn rounds() -> u64 {
+pub(crate) fn rounds() -> u64 {
     std::env::var("MUTTD_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS)
 }
 
@@ -207,13 +207,13 @@ fn what_was_acknowledged_survives_kill_9() {
 }
 
 /// An ext4 file system in a file; unmounted when dropped.
-struct LoopMount {
+pub(crate) struct LoopMount {
     image: PathBuf,
-    point: PathBuf,
+    pub(crate) point: PathBuf,
 }
 
 impl LoopMount {
-    fn new(dir: &Path) -> Result<Self, String> {
+    pub(crate) fn new(dir: &Path) -> Result<Self, String> {
         let (image, point) = (dir.join("image"), dir.join("mount"));
         std::fs::create_dir(&point)
             .and_then(|()| File::create(&image)?.set_len(768 << 20))
@@ -224,16 +224,16 @@ impl LoopMount {
         Ok(mount)
     }
 
-    fn mount(&self) -> Result<(), String> {
+    pub(crate) fn mount(&self) -> Result<(), String> {
         run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.point))
     }
 
-    fn unmount(&self) -> Result<(), String> {
+    pub(crate) fn unmount(&self) -> Result<(), String> {
         run(Command::new("umount").arg(&self.point))
     }
 
     /// Stops all writing at once, as if the power were gone (EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH).
-    fn cut_power(&self) {
+    pub(crate) fn cut_power(&self) {
         const SHUTDOWN: libc::c_ulong = 0x8004_587d;
         let no_log_flush: u32 = 2;
         let dir = File::open(&self.point).unwrap();

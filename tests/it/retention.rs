@@ -5,9 +5,7 @@
 //! `MUTTD_TEST_RETENTION_DAYS` and `MUTTD_TEST_RETENTION_KILLS` ask for more than the usual.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,27 +23,29 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::SmallDisk;
+
 /// 2024-01-01, so that the three years have a 29th of February.
 const START: i64 = 1_704_067_200_000;
 const EVENT_DAYS: i64 = 90;
 const ARCHIVE_DAYS: i64 = 365;
 
-fn asked(variable: &str, usual: u64) -> u64 {
+pub(crate) fn asked(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
 /// Small numbers that look random and are the same every time.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
 
 /// What identifies an event and all it says.
-fn checksum(judged: &Judged) -> [u8; 32] {
+pub(crate) fn checksum(judged: &Judged) -> [u8; 32] {
     let mut bytes = Vec::new();
     judged.write(&mut bytes);
     // The compact form may lay the same texts out differently; what it says is compared.
@@ -53,7 +53,7 @@ fn checksum(judged: &Judged) -> [u8; 32] {
     Sha256::digest(said.as_bytes()).into()
 }
 
-fn event(ids: &EventIds, at: Timestamp, dice: &mut Dice) -> Judged {
+pub(crate) fn event(ids: &EventIds, at: Timestamp, dice: &mut Dice) -> Judged {
     let source = Source { protocol: Protocol::SyslogUdp, peer: [192, 0, 2, 9].into() };
     let mut event = Event::new(ids.next(at), at, source);
     event.hostname = format!("sw{}", dice.roll(20)).as_str().into();
@@ -75,25 +75,19 @@ fn folder() -> TempDir {
     }
 }
 
-struct Site {
-    stores: Stores,
+pub(crate) struct Site {
+    pub(crate) stores: Stores,
     retention: Retention,
 }
 
 impl Site {
-    fn open(dir: &Path, clock: &Clock) -> Self {
+    pub(crate) fn open(dir: &Path, clock: &Clock) -> Self {
         let recent = Live::constant(RecentSettings::default());
         let stores = Stores::open(&dir.join("store"), clock.clone(), recent).expect("the stores open");
         let team = Team::new("NETO").expect("a team");
         let settings = Settings { event_days: EVENT_DAYS, archive_days: ARCHIVE_DAYS, ..Settings::for_team(team) };
         let retention = Retention::new(RetentionParts {
-            audit: Arc::clone(&stores.audit),
-            shelf: Arc::clone(&stores.shelf),
-            archive: Arc::clone(&stores.archive),
-            holds: Arc::clone(&stores.holds),
-            changes: Arc::clone(&stores.changes),
-            recent: Arc::clone(&stores.recent),
-            unhandled: Arc::clone(&stores.unhandled),
+            stores: stores.clone(),
             settings: Live::constant(settings),
             tell: Arc::new(|_| Box::pin(async { Ok(()) })),
             free: Arc::new(|| None),
@@ -113,7 +107,7 @@ impl Site {
     }
 
     /// Every event of the audit.
-    async fn live(&self) -> Vec<Judged> {
+    pub(crate) async fn live(&self) -> Vec<Judged> {
         let mut query = EventQuery { limit: 1_000, ..EventQuery::default() };
         let mut found = Vec::new();
         loop {
@@ -128,7 +122,7 @@ impl Site {
     }
 
     /// Every event of the archive, as often as it is there.
-    fn archived(&self) -> Vec<Judged> {
+    pub(crate) fn archived(&self) -> Vec<Judged> {
         let mut found = Vec::new();
         for file in self.stores.archive.files() {
             let reader = self.stores.archive.read(file.facts.name.parse().expect("a name")).expect("it opens");
@@ -145,7 +139,7 @@ impl Site {
 }
 
 /// Compares every place with what should be there.
-async fn prove(site: &Site, made: &BTreeMap<EventId, [u8; 32]>, today: Day, what: &str) {
+pub(crate) async fn prove(site: &Site, made: &BTreeMap<EventId, [u8; 32]>, today: Day, what: &str) {
     let mut live = BTreeMap::new();
     for judged in site.live().await {
         assert!(live.insert(judged.event.id, checksum(&judged)).is_none(), "{what}: an event is twice in the audit");
@@ -234,7 +228,7 @@ async fn for_three_years_each_event_is_in_exactly_one_place_on_each_day() {
 }
 
 /// A data directory with events of many past days, for the real program and its real clock.
-async fn past_days(dir: &Path, days: i64, each: u64) -> BTreeMap<EventId, [u8; 32]> {
+pub(crate) async fn past_days(dir: &Path, days: i64, each: u64) -> BTreeMap<EventId, [u8; 32]> {
     let clock = Clock::system();
     let site = Site::open(dir, &clock);
     let (ids, mut dice) = (EventIds::new(3), Dice(7));
@@ -251,7 +245,7 @@ async fn past_days(dir: &Path, days: i64, each: u64) -> BTreeMap<EventId, [u8; 3
     made
 }
 
-fn muttd(dir: &Path) -> Command {
+pub(crate) fn muttd(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_muttd"));
     command.args(["retention", "--json", "--url", "http://127.0.0.1:9", "--data"]).arg(dir).arg("run");
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -279,6 +273,8 @@ async fn killed_at_any_moment_it_goes_on_and_nothing_is_lost_or_doubled() {
         }
         child.wait().expect("it ends");
         let site = Site::open(dir.path(), &Clock::system());
+        // A file that was entered and has not its place yet gets it.
+        site.stores.archive.recover().expect("it recovers");
         let (live, archived) = (site.live().await, site.archived());
         for (id, sum) in &made {
             let here = live.iter().filter(|judged| judged.event.id == *id && checksum(judged) == *sum).count();
@@ -297,59 +293,19 @@ async fn killed_at_any_moment_it_goes_on_and_nothing_is_lost_or_doubled() {
     site.stores.close().await.expect("closed");
 }
 
-/// A file system of its own in memory, unmounted when dropped.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let folder = TempDir::new().expect("a temporary directory");
-        let output =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "muttd-test"]).arg(folder.path()).output();
-        match output {
-            Ok(output) if output.status.success() => Some(Self(folder)),
-            Ok(output) => {
-                println!("NOT RUN: no file system could be mounted here: {}", String::from_utf8_lossy(&output.stderr));
-                None
-            }
-            Err(error) => panic!("`mount` could not be started: {error}"),
-        }
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.0.path().join("ballast-of-the-test")
-    }
-
-    /// Leaves so many bytes free.
-    fn fill_but(&self, left: u64) {
-        let mut file = File::create(self.ballast()).expect("the file can be made");
-        let block = vec![1_u8; 4 << 10];
-        while file.write_all(&block).is_ok() {}
-        let length = file.metadata().expect("its length").len();
-        file.set_len(length.saturating_sub(left)).expect("it can be cut");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} could not be unmounted", self.0.path().display());
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_loses_nothing_and_the_next_run_goes_on() {
-    let Some(disk) = SmallDisk::mount() else { return };
-    let dir = disk.0.path().join("data");
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let dir = disk.path().join("data");
     let made = past_days(&dir, 20, 1_000).await;
     let mut failed = 0;
     for left in [0, 64 << 10, 300 << 10, 1 << 20, 3 << 20] {
         disk.fill_but(left);
         let output = muttd(&dir).output().expect("the program starts");
         failed += u32::from(!output.status.success());
-        fs::remove_file(disk.ballast()).expect("the ballast can be removed");
+        disk.empty();
         let site = Site::open(&dir, &Clock::system());
+        site.stores.archive.recover().expect("it recovers");
         let mut places: BTreeMap<EventId, usize> = BTreeMap::new();
         let everywhere = site.live().await.into_iter().chain(site.archived());
         everywhere.filter(|judged| made.get(&judged.event.id) == Some(&checksum(judged))).for_each(|judged| {

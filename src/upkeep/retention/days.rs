@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use serde_json::json;
 
 use super::report::{ArchivedDay, Report};
-use super::run::{BATCH, Run, Step, count_archived, refused};
+use super::run::{BATCH, Run, Step, refused};
+use super::tell::count_archived;
 use crate::model::{Day, EventId};
 use crate::store::archive::{Act, FileFacts, FileName, Record, Writer, fault_of, point};
 use crate::store::{Change, Place};
@@ -23,7 +24,7 @@ impl Run<'_> {
     /// Removes from the audit what is in files that were entered and not finished with. Answers how many there were.
     pub(super) fn settle_all(&self) -> Step<u64> {
         let mut settled = 0;
-        for file in self.parts.archive.files().into_iter().filter(|file| !file.settled) {
+        for file in self.parts.stores.archive.files().into_iter().filter(|file| !file.settled) {
             self.settle(&file.facts)?;
             settled += 1;
         }
@@ -39,14 +40,14 @@ impl Run<'_> {
 
     /// Removes every record of a file from the audit, in small transactions.
     pub(super) fn remove_all(&self, name: FileName) -> Step<u64> {
-        let reader = self.parts.archive.read(name).map_err(|fault| fault_of(name, &fault))?;
+        let reader = self.parts.stores.archive.read(name).map_err(|fault| fault_of(name, &fault))?;
         let mut removed = 0;
         for frame in &reader.index.frames {
             let mut records = reader.records(frame).map_err(|fault| fault_of(name, &fault))?.into_iter().peekable();
             while records.peek().is_some() {
                 self.go_on()?;
                 let batch: Vec<Record> = records.by_ref().take(BATCH).collect();
-                removed += self.block(self.parts.shelf.remove(batch))?;
+                removed += self.block(self.parts.stores.shelf.remove(batch))?;
                 point("rows removed");
                 self.rest();
             }
@@ -56,10 +57,10 @@ impl Run<'_> {
 
     /// What archiving would do.
     pub(super) fn plan_days(&self, report: &mut Report) -> Step<()> {
-        for day in self.block(self.parts.shelf.days(self.keeps_events_from()))? {
+        for day in self.block(self.parts.stores.shelf.days(self.keeps_events_from()))? {
             self.go_on()?;
             let copies = self.restored_rows(day);
-            let rows = self.block(self.parts.shelf.rows_of(day))?.saturating_sub(copies);
+            let rows = self.block(self.parts.stores.shelf.rows_of(day))?.saturating_sub(copies);
             if rows > 0 {
                 report.add_day(ArchivedDay { day, rows, files: Vec::new(), bytes: 0 });
             }
@@ -68,7 +69,7 @@ impl Run<'_> {
     }
 
     fn restored_rows(&self, day: Day) -> u64 {
-        let files = self.parts.archive.files();
+        let files = self.parts.stores.archive.files();
         files
             .iter()
             .filter(|file| file.facts.day == day && file.restored_until.is_some())
@@ -78,19 +79,18 @@ impl Run<'_> {
 
     /// Archives every day whose time is up, then as many further ones as the audit's cap asks for, oldest first.
     pub(super) fn archive_days(&self, change: &Change, report: &mut Report) -> Step<()> {
-        for day in self.block(self.parts.shelf.days(self.keeps_events_from()))? {
+        for day in self.block(self.parts.stores.shelf.days(self.keeps_events_from()))? {
             self.archive_day(day, "age", change, report)?;
         }
         let most = self.settings.audit_max_bytes;
         if most > 0 {
-            for day in self.block(self.parts.shelf.days(self.today))? {
-                if self.block(self.parts.shelf.size())?.used <= most {
+            for day in self.block(self.parts.stores.shelf.days(self.today))? {
+                if self.block(self.parts.stores.shelf.size())?.used <= most {
                     break;
                 }
                 self.archive_day(day, "cap", change, report)?;
             }
         }
-        self.inner.publish_oldest(self.block(self.parts.shelf.size())?.oldest);
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Run<'_> {
         for facts in &files {
             removed += self.settle(facts)?;
             count_archived(facts.rows);
-            let (entries, head) = self.parts.archive.head();
+            let (entries, head) = self.parts.stores.archive.head();
             let new = json!({
                 "archive": facts.name, "rows": facts.rows, "notes": facts.notes, "sha256": facts.sha256,
                 "because_of": why, "manifest_lines": entries, "manifest_head": head,
@@ -133,12 +133,12 @@ impl Run<'_> {
     /// Writes a day into files; those that are whole are in `files`, also when a later one fails.
     fn write_day(&self, day: Day, files: &mut Vec<FileFacts>) -> Step<()> {
         let copies = self.restored_ids(day)?;
-        let archive = &self.parts.archive;
+        let archive = &self.parts.stores.archive;
         let mut writer: Option<Writer> = None;
         let mut place = Some(Place::Start);
         while let Some(at) = place {
             self.go_on()?;
-            let chunk = self.block(self.parts.shelf.read_day(day, at, CHUNK))?;
+            let chunk = self.block(self.parts.stores.shelf.read_day(day, at, CHUNK))?;
             for record in chunk.records {
                 if copies.contains(&record.id()) && !matches!(record, Record::Notes(..)) {
                     continue;
@@ -167,12 +167,12 @@ impl Run<'_> {
     /// The events of a day that are in the audit as restored copies.
     fn restored_ids(&self, day: Day) -> Step<HashSet<EventId>> {
         let mut ids = HashSet::new();
-        for file in self.parts.archive.files() {
+        for file in self.parts.stores.archive.files() {
             if file.facts.day != day || file.restored_until.is_none() {
                 continue;
             }
             let name = name_of(&file.facts)?;
-            let reader = self.parts.archive.read(name).map_err(|fault| fault_of(name, &fault))?;
+            let reader = self.parts.stores.archive.read(name).map_err(|fault| fault_of(name, &fault))?;
             for frame in &reader.index.frames {
                 self.go_on()?;
                 let records = reader.records(frame).map_err(|fault| fault_of(name, &fault))?;

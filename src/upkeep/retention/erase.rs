@@ -6,7 +6,8 @@
 
 use super::days::name_of;
 use super::report::Report;
-use super::run::{BATCH, Run, Step, count_deleted};
+use super::run::{BATCH, Run, Step};
+use super::tell::count_deleted;
 use crate::model::host_key;
 use crate::store::archive::{FileState, Reason, Record};
 use crate::store::{Change, Erased, Erasure, EventQuery};
@@ -14,7 +15,7 @@ use crate::store::{Change, Erased, Erasure, EventQuery};
 impl Run<'_> {
     /// Carries out the erasures that wait.
     pub(super) fn erase_requested(&self, change: &Change, report: &mut Report) -> Step<()> {
-        let mut waiting = self.block(self.parts.holds.erasures())?;
+        let mut waiting = self.block(self.parts.stores.holds.erasures())?;
         waiting.retain(|erasure| erasure.finished_at.is_none());
         waiting.sort_by_key(|erasure| erasure.id);
         for erasure in waiting {
@@ -25,7 +26,7 @@ impl Run<'_> {
                 continue;
             }
             let erased = self.erase(&erasure, change)?;
-            self.block(self.parts.holds.finish_erasure(erasure.id, erased, change))?;
+            self.block(self.parts.stores.holds.finish_erasure(erasure.id, erased, change))?;
             report.erasures += 1;
             tracing::info!(
                 erasure = erasure.id,
@@ -42,14 +43,14 @@ impl Run<'_> {
     fn erase(&self, erasure: &Erasure, change: &Change) -> Step<Erased> {
         let key = &erasure.hostname;
         let mut erased = Erased { audit: self.erase_from_audit(key)?, ..Erased::default() };
-        for file in self.parts.archive.files() {
+        for file in self.parts.stores.archive.files() {
             let removed = self.erase_from_file(&file, key, change)?;
             erased.archive += removed;
             erased.files += u64::from(removed > 0);
         }
-        self.block(self.parts.shelf.forget_host(key))?;
-        erased.recent = self.block(self.parts.recent.erase_host(key))?;
-        erased.counters = self.block(self.parts.unhandled.forget_host(key))?;
+        self.block(self.parts.stores.shelf.forget_host(key))?;
+        erased.recent = self.block(self.parts.stores.recent.erase_host(key))?;
+        erased.counters = self.block(self.parts.stores.unhandled.forget_host(key))?;
         count_deleted(Reason::Erased.name(), erased.audit + erased.archive);
         Ok(erased)
     }
@@ -59,14 +60,14 @@ impl Run<'_> {
         let mut query = EventQuery { hostname: Some(key.to_owned()), limit: BATCH, ..EventQuery::default() };
         loop {
             self.go_on()?;
-            let page = self.block(self.parts.audit.search(&query))?;
+            let page = self.block(self.parts.stores.audit.search(&query))?;
             let mut records = Vec::with_capacity(page.items.len());
             for judged in page.items {
-                let notes = self.block(self.parts.audit.deliveries(judged.event.id))?;
+                let notes = self.block(self.parts.stores.audit.deliveries(judged.event.id))?;
                 records.push(Record::Event(Box::new(judged), notes));
             }
             if !records.is_empty() {
-                removed += self.block(self.parts.shelf.remove(records))?;
+                removed += self.block(self.parts.stores.shelf.remove(records))?;
             }
             self.rest();
             query.before = page.next;
@@ -79,7 +80,8 @@ impl Run<'_> {
     fn erase_from_file(&self, file: &FileState, key: &str, change: &Change) -> Step<u64> {
         self.go_on()?;
         let name = name_of(&file.facts)?;
-        let reader = self.parts.archive.read(name).map_err(|fault| crate::store::archive::fault_of(name, &fault))?;
+        let reader =
+            self.parts.stores.archive.read(name).map_err(|fault| crate::store::archive::fault_of(name, &fault))?;
         if !reader.index.frames.iter().any(|frame| frame.may_hold_host(key)) {
             return Ok(0);
         }
@@ -91,7 +93,7 @@ impl Run<'_> {
             Record::Event(judged, _) => host_key(&judged.event.hostname) != *key,
             Record::Notes(..) | Record::Damaged(_) => true,
         };
-        let rewrite = self.parts.archive.rewrite(name, Reason::Erased, &keep, &|| self.rest())?;
+        let rewrite = self.parts.stores.archive.rewrite(name, Reason::Erased, &keep, &|| self.rest())?;
         Ok(rewrite.removed)
     }
 }

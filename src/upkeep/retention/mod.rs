@@ -22,27 +22,33 @@ mod restore;
 mod run;
 mod schedule;
 mod settings;
+mod tasks;
+mod tell;
+mod verify;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use report::{ArchiveCheck, ArchivedDay, ExpiredFile, Nearness, Report};
 pub use settings::Settings;
+pub use tasks::TaskState;
 
 use crate::clock::Clock;
 use crate::live::Live;
-use crate::model::{Alert, EventIds, Timestamp};
+use crate::model::{Alert, Day, EventIds, Timestamp};
 use crate::store::archive::{Archive, FileName, write_whole};
-use crate::store::{AuditLog, AuditShelf, AuditSize, Change, ChangeLog, HoldBook, Recent, StoreError, Unhandled};
+use crate::store::{AuditSize, Change, HoldBook, StoreError, Stores};
 use report::Memory;
 use run::Run;
+use tasks::Tasks;
 
 /// How often it is looked whether a run is due; clocks that are set are noticed within this time.
 const LOOK: Duration = Duration::from_secs(30);
@@ -69,20 +75,8 @@ pub enum Pace {
 
 /// What retention works with.
 pub struct RetentionParts {
-    /// The audit as searches see it.
-    pub audit: Arc<dyn AuditLog>,
-    /// The audit by days.
-    pub shelf: Arc<dyn AuditShelf>,
-    /// The archive.
-    pub archive: Arc<Archive>,
-    /// Holds and erasures.
-    pub holds: Arc<dyn HoldBook>,
-    /// The change log.
-    pub changes: Arc<dyn ChangeLog>,
-    /// The store of recent events.
-    pub recent: Arc<Recent>,
-    /// The counters of unhandled events.
-    pub unhandled: Arc<dyn Unhandled>,
+    /// What it works on: audit, archive, holds, change log, recent events, counters.
+    pub stores: Stores,
     /// What it goes by.
     pub settings: Live<Settings>,
     /// Which way a notice takes.
@@ -169,8 +163,19 @@ struct Inner {
     memory_file: PathBuf,
     /// Room for searches of the archive: each may keep a core busy for its whole time.
     searches: Arc<Semaphore>,
-    /// When the task under way began.
-    busy: Mutex<Option<Timestamp>>,
+    /// The task under way, and how the last ones ended.
+    tasks: Mutex<Tasks>,
+    /// The day of the oldest event in the audit that is no restored copy, as of the end of the last task.
+    oldest: Mutex<Option<Day>>,
+}
+
+/// A task that was begun.
+#[derive(Debug)]
+pub struct Begun {
+    /// Its number, for [`Retention::task`].
+    pub task: u64,
+    /// What it did, when it has ended.
+    pub ended: oneshot::Receiver<Result<Report, RetentionError>>,
 }
 
 /// How things stand.
@@ -190,6 +195,8 @@ pub struct RetentionStatus {
     pub archive_files: u64,
     /// Their bytes.
     pub archive_bytes: u64,
+    /// Archives that were not what they should be when they were last read.
+    pub damaged: Vec<String>,
     /// What is wrong with the manifest.
     pub doubt: Option<String>,
     /// How near the audit's cap is.
@@ -203,15 +210,16 @@ pub struct RetentionStatus {
 impl Retention {
     /// Reads what is remembered of the last run.
     pub fn new(parts: RetentionParts) -> Self {
-        let memory_file = parts.archive.folder().join("last-run.json");
+        let memory_file = parts.stores.archive.folder().join("last-run.json");
         let memory = std::fs::read(&memory_file).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let mut memory: Memory = memory.unwrap_or_default();
-        if memory.report.started_at != memory.last_run {
-            // The last run did not come to its end: the next one is due now.
+        if memory.unbegun || memory.report.started_at != memory.last_run {
+            // The last run could not begin or did not come to its end: the next one is due now.
             memory.last_run = None;
         }
         let searches = Arc::new(Semaphore::new(SEARCHES));
-        let inner = Inner { memory: Mutex::new(memory), memory_file, searches, busy: Mutex::new(None), parts };
+        let (memory, tasks, oldest) = (Mutex::new(memory), Mutex::default(), Mutex::new(None));
+        let inner = Inner { memory, memory_file, searches, tasks, oldest, parts };
         let retention = Self { inner: Arc::new(inner) };
         retention.inner.publish();
         retention
@@ -219,7 +227,7 @@ impl Retention {
 
     /// The archive, for whoever looks at it.
     pub fn archive(&self) -> &Arc<Archive> {
-        &self.inner.parts.archive
+        &self.inner.parts.stores.archive
     }
 
     /// Room for one search of the archive; waits while others have it. `None` never comes: nothing closes it.
@@ -235,55 +243,55 @@ impl Retention {
 
     /// Holds and erasures.
     pub fn holds(&self) -> &Arc<dyn HoldBook> {
-        &self.inner.parts.holds
+        &self.inner.parts.stores.holds
     }
 
     /// Does a task on a thread of its own and waits for its end. Whoever stops waiting does not stop the task.
     pub async fn execute(&self, task: Task) -> Result<Report, RetentionError> {
-        self.begin(task)?.await.map_err(|_| RetentionError::Stopped)?
+        self.begin(task)?.ended.await.map_err(|_| RetentionError::Stopped)?
     }
 
-    /// Begins a task; the answer comes when it has ended.
-    pub fn begin(
-        &self,
-        task: Task,
-    ) -> Result<tokio::sync::oneshot::Receiver<Result<Report, RetentionError>>, RetentionError> {
+    /// Begins a task on a thread of its own.
+    pub fn begin(&self, task: Task) -> Result<Begun, RetentionError> {
         let now = self.inner.parts.clock.now();
-        {
-            let mut busy = self.inner.busy.lock();
-            if let Some(since) = *busy {
-                return Err(RetentionError::Busy { since });
-            }
-            *busy = Some(now);
-        }
-        let free = Busy(Arc::clone(&self.inner));
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let runtime = tokio::runtime::Handle::current();
+        let number = self.inner.tasks.lock().begin(now)?;
+        let (answer, ended) = oneshot::channel();
+        let (inner, runtime) = (Arc::clone(&self.inner), tokio::runtime::Handle::current());
         let spawned = std::thread::Builder::new().name("retention".to_owned()).spawn(move || {
             be_nice();
-            let result = Run::new(&free.0, runtime, now).execute(task);
-            drop(free);
+            let result = inner.work(runtime, now, task);
+            inner.tasks.lock().end(number, result.clone());
             // Whoever asked may have gone; what was done stands.
             let _ = answer.send(result);
         });
         match spawned {
-            Ok(_) => Ok(answered),
-            Err(error) => Err(StoreError::Unavailable {
-                store: "retention".to_owned(),
-                why: format!("its thread cannot start: {error}"),
+            Ok(_) => Ok(Begun { task: number, ended }),
+            Err(error) => {
+                let error = unavailable(format!("its thread cannot start: {error}"));
+                self.inner.tasks.lock().end(number, Err(error.clone()));
+                Err(error)
             }
-            .into()),
         }
+    }
+
+    /// How a task stands; `None` if there was none of that number, or it was too long ago, or before the last start.
+    pub fn task(&self, number: u64) -> Option<TaskState> {
+        self.inner.tasks.lock().state(number)
     }
 
     /// Runs when it is time, until `stop`.
     pub async fn watch(self, stop: CancellationToken) {
+        if let Ok(oldest) = tell::oldest_of_its_own(&self.inner.parts).await {
+            *self.inner.oldest.lock() = oldest;
+        }
         loop {
             if self.is_due() {
                 let change = Change::new(ACTOR, format!("retention-{}", self.inner.parts.clock.now()));
-                match self.execute(Task::Run(change)).await {
-                    Ok(_) | Err(RetentionError::Busy { .. } | RetentionError::Stopped) => {}
-                    Err(error) => self.inner.run_failed(&error),
+                match self.begin(Task::Run(change)) {
+                    // What went wrong in it was told by the run itself.
+                    Ok(begun) => drop(begun.ended.await),
+                    Err(RetentionError::Busy { .. }) => {}
+                    Err(error) => tracing::error!("The retention run failed: {error}"),
                 }
             }
             self.inner.publish();
@@ -305,11 +313,11 @@ impl Retention {
         let parts = &self.inner.parts;
         let settings = (*parts.settings.get()).clone();
         let memory = self.inner.memory.lock().clone();
-        let running_since = *self.inner.busy.lock();
-        let audit = parts.shelf.size().await?;
+        let running_since = self.inner.tasks.lock().since();
+        let audit = parts.stores.shelf.size().await?;
         let (due, next) = schedule::due(memory.last_run, parts.clock.now(), settings.hour);
         let next = if due { Some(parts.clock.now()) } else { next };
-        let (archive_files, archive_bytes) = parts.archive.size();
+        let (archive_files, archive_bytes) = parts.stores.archive.size();
         Ok(RetentionStatus {
             running_since,
             last_run: memory.last_run,
@@ -318,7 +326,8 @@ impl Retention {
             audit,
             archive_files,
             archive_bytes,
-            doubt: parts.archive.doubt(),
+            damaged: self.inner.damaged(),
+            doubt: parts.stores.archive.doubt(),
             audit_cap: memory.audit,
             archive_cap: memory.archive,
             settings,
@@ -326,16 +335,25 @@ impl Retention {
     }
 }
 
-/// Held while a task is under way; the next may begin when it is dropped, also by a panic.
-struct Busy(Arc<Inner>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        *self.0.busy.lock() = None;
-    }
-}
-
 impl Inner {
+    /// Does a task. A fault in this program ends the task alone, and people are told if it was a run.
+    fn work(&self, runtime: tokio::runtime::Handle, now: Timestamp, task: Task) -> Result<Report, RetentionError> {
+        let run = Run::new(self, runtime, now);
+        let change = match &task {
+            Task::Run(change) => Some(change.clone()),
+            _ => None,
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| run.execute(task)));
+        result.unwrap_or_else(|_| {
+            let why = "it panicked, see the log; what is unfinished is done by the next run";
+            match change {
+                Some(change) => run.could_not(&change, why.to_owned()),
+                None => tracing::error!("A task of retention failed: {why}"),
+            }
+            Err(unavailable(why.to_owned()))
+        })
+    }
+
     /// Remembers; a failure costs no more than a run that comes once more.
     fn remember(&self, change: impl FnOnce(&mut Memory)) {
         let text = {
@@ -348,6 +366,10 @@ impl Inner {
             tracing::warn!(%error, "What the retention run did could not be noted in {}", self.memory_file.display());
         }
     }
+}
+
+fn unavailable(why: String) -> RetentionError {
+    StoreError::Unavailable { store: "retention".to_owned(), why }.into()
 }
 
 /// Lets everything else go first. It only costs time where it is not granted.

@@ -1,10 +1,11 @@
 //! What a run did, or would do; and what is remembered from run to run. Plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Day, Timestamp};
+use crate::store::Hold;
 
 /// Entries of one list that are kept; what is beyond is only counted.
 const MOST_LISTED: usize = 1_000;
@@ -138,8 +139,34 @@ pub(super) struct Memory {
     pub(super) archive: Nearness,
     /// Whether people were told that runs fail.
     pub(super) failing: bool,
+    /// Whether the last run could not begin, so that it is tried again at the next start.
+    pub(super) unbegun: bool,
     /// When each archive was last read as a whole, by name.
     pub(super) checked: BTreeMap<String, ArchiveCheck>,
+    /// Which holds keep expired archives, by name.
+    pub(super) held: BTreeMap<String, HeldFile>,
+}
+
+/// Which holds keep all that is in an expired archive. As long as each of them is in force, it need not be read again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HeldFile {
+    /// The file's SHA-256.
+    pub(super) sha256: String,
+    /// The holds.
+    pub(super) by: BTreeSet<HoldMark>,
+}
+
+/// A hold, told from every other one, also if its number was given twice because an older configuration was restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct HoldMark {
+    id: i64,
+    placed_at: Timestamp,
+}
+
+impl HoldMark {
+    pub(super) fn of(hold: &Hold) -> Self {
+        Self { id: hold.id, placed_at: hold.placed_at }
+    }
 }
 
 /// That an archive was read as a whole and compared with the manifest.

@@ -16,12 +16,12 @@ impl Run<'_> {
     /// Puts the events of files into the audit.
     pub(super) fn restore(&self, names: &[FileName], until: Timestamp, change: &Change) -> Step<()> {
         for name in names {
-            let file = self.parts.archive.file(*name);
+            let file = self.parts.stores.archive.file(*name);
             let file = file.ok_or_else(|| refused(format!("there is no archive `{name}`")))?;
             let act = Act::Restored { name: name.to_string(), until: until.as_micros(), by: change.by.clone() };
             self.note(act)?;
             point("restore noted");
-            let reader = self.parts.archive.read(*name).map_err(|fault| fault_of(*name, &fault))?;
+            let reader = self.parts.stores.archive.read(*name).map_err(|fault| fault_of(*name, &fault))?;
             let mut rows = 0;
             for frame in &reader.index.frames {
                 let mut records =
@@ -29,7 +29,7 @@ impl Run<'_> {
                 while records.peek().is_some() {
                     self.go_on()?;
                     let batch: Vec<Record> = records.by_ref().take(BATCH).collect();
-                    rows += self.block(self.parts.shelf.put_back(batch))?;
+                    rows += self.block(self.parts.stores.shelf.put_back(batch))?;
                     point("rows put back");
                     self.rest();
                 }
@@ -43,7 +43,7 @@ impl Run<'_> {
 
     /// Ends every restore whose time is up.
     pub(super) fn end_restores(&self, change: &Change, report: &mut Report) -> Step<()> {
-        for file in self.parts.archive.files() {
+        for file in self.parts.stores.archive.files() {
             if file.restored_until.is_some_and(|until| until <= self.now) {
                 let name = name_of(&file.facts)?;
                 self.give_back(name, change)?;
@@ -55,7 +55,7 @@ impl Run<'_> {
 
     /// Removes the copies of a restored file from the audit.
     pub(super) fn give_back(&self, name: FileName, change: &Change) -> Step<()> {
-        let file = self.parts.archive.file(name);
+        let file = self.parts.stores.archive.file(name);
         if file.is_none_or(|file| file.restored_until.is_none()) {
             return Err(refused(format!("archive `{name}` is not restored")));
         }

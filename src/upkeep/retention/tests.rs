@@ -1,5 +1,8 @@
 //! Retention against a model, on small days: cut off at every moment there is, with holds, restores, caps and erasures.
 
+mod holds;
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,11 +15,14 @@ use crate::model::{
     RuleId, Source, TargetName, Team,
 };
 use crate::store::archive::{Record, cut};
-use crate::store::{ChangeQuery, EventQuery, HoldDraft, RecentSettings, Stores};
+use crate::store::{ChangeQuery, EventQuery, HoldDraft, RecentSettings};
 
 const DAY_MS: i64 = 86_400_000;
 /// The first of January 2026, so that months end where one expects it.
 const START: i64 = 1_767_225_600_000;
+
+/// Free bytes that nobody can have.
+const BROKEN: u64 = 7;
 
 struct House {
     _folder: TempDir,
@@ -25,6 +31,8 @@ struct House {
     retention: Retention,
     told: Arc<Mutex<Vec<String>>>,
     free: Arc<Mutex<u64>>,
+    /// Whether notices can be sent.
+    deaf: Arc<Mutex<bool>>,
     dir: PathBuf,
     settings: Settings,
     ids: EventIds,
@@ -54,20 +62,23 @@ impl House {
         let heard = Arc::clone(&told);
         let free = Arc::new(Mutex::new(u64::MAX));
         let free_now = Arc::clone(&free);
+        let deaf: Arc<Mutex<bool>> = Arc::default();
+        let is_deaf = Arc::clone(&deaf);
         let retention = Retention::new(RetentionParts {
-            audit: Arc::clone(&stores.audit),
-            shelf: Arc::clone(&stores.shelf),
-            archive: Arc::clone(&stores.archive),
-            holds: Arc::clone(&stores.holds),
-            changes: Arc::clone(&stores.changes),
-            recent: Arc::clone(&stores.recent),
-            unhandled: Arc::clone(&stores.unhandled),
+            stores: stores.clone(),
             settings: Live::constant(settings.clone()),
             tell: Arc::new(move |alert: Alert| {
-                heard.lock().push(alert.event.message.to_string());
-                async { Ok(()) }.boxed()
+                let sent = if *is_deaf.lock() { Err("the queue is full".to_owned()) } else { Ok(()) };
+                if sent.is_ok() {
+                    heard.lock().push(alert.event.message.to_string());
+                }
+                async { sent }.boxed()
             }),
-            free: Arc::new(move || Some(*free_now.lock())),
+            free: Arc::new(move || {
+                let free = *free_now.lock();
+                assert_ne!(free, BROKEN, "a fault of the program");
+                Some(free)
+            }),
             pace: Pace::Full,
             node: "mutt1".to_owned(),
             ids: EventIds::new(9),
@@ -75,7 +86,7 @@ impl House {
             stop: CancellationToken::new(),
         });
         let ids = EventIds::new(u64::try_from(clock.now().as_millis()).unwrap());
-        Self { _folder: folder, clock, stores, retention, told, free, dir, settings, ids }
+        Self { _folder: folder, clock, stores, retention, told, free, deaf, dir, settings, ids }
     }
 
     /// As after a power cut: everything is dropped and read from the disk again.

@@ -18,7 +18,7 @@ use super::super::fault::{Answer, Fault};
 use super::super::input::{Fields, JsonBody, Reason, Segment};
 use super::events::judged_json;
 use super::retention::{Running, answer};
-use crate::admin::{AdminError, FileState, RestoreChoice};
+use crate::admin::{AdminError, ArchiveFilter, FileState, RestoreChoice};
 use crate::model::Day;
 
 /// Archives of one answer when no limit is given.
@@ -117,22 +117,21 @@ struct ArchiveList {
         ("from" = Option<String>, Query, format = Date, description = "Of this day or later"),
         ("to" = Option<String>, Query, format = Date, description = "Of this day or earlier"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "How many; 100 unless said"),
-        ("cursor" = Option<u32>, Query, minimum = 0, maximum = 100_000_000, description = "Where an earlier answer ended: its `next_cursor`"),
+        ("cursor" = Option<String>, Query, description = "Where an earlier answer ended: its `next_cursor`, an archive's name"),
     ),
     responses((status = 200, body = ArchiveList))
 )]
 async fn list(State(web): State<Web>, fields: Fields) -> Answer<Json<ArchiveList>> {
     fields.only(&["from", "to", "limit", "cursor"])?;
     let limit = fields.number("limit", DEFAULT_LIMIT, 1, 1_000)?;
-    let skip = fields.number("cursor", 0, 0, 100_000_000)?;
-    let (from, to) = (day(&fields, "from")?, day(&fields, "to")?);
-    let mut files = web.admin.archives();
-    files.retain(|file| from.is_none_or(|from| file.facts.day >= from) && to.is_none_or(|to| file.facts.day <= to));
-    let total = files.len();
-    let archives: Vec<ArchiveView> = files.into_iter().skip(skip).take(limit).map(ArchiveView::from).collect();
-    let end = skip.saturating_add(archives.len());
-    let next_cursor = (end < total && !archives.is_empty()).then(|| end.to_string());
-    Ok(Json(ArchiveList { archives, total, next_cursor }))
+    let after = fields.parsed("cursor", "a cursor of an earlier answer", |text| text.parse().ok())?;
+    let filter = ArchiveFilter { from: day(&fields, "from")?, to: day(&fields, "to")?, after };
+    let page = web.admin.archive_page(&filter, limit);
+    Ok(Json(ArchiveList {
+        archives: page.files.into_iter().map(ArchiveView::from).collect(),
+        total: page.total,
+        next_cursor: page.next.map(|name| name.to_string()),
+    }))
 }
 
 fn day(fields: &Fields, name: &str) -> Answer<Option<Day>> {

@@ -21,6 +21,7 @@ pub(super) fn routes() -> OpenApiRouter<Web> {
     OpenApiRouter::new()
         .routes(routes!(status))
         .routes(routes!(run))
+        .routes(routes!(task))
         .routes(routes!(holds, place))
         .routes(routes!(lift))
         .routes(routes!(erasures, erase))
@@ -74,6 +75,8 @@ struct ArchiveState {
     max_bytes: u64,
     /// `far`, `near` (80 % are used) or `bit` (archives were deleted before their time).
     cap: &'static str,
+    /// Archives that were not what they should be when they were last read.
+    damaged: Vec<String>,
     /// What is wrong with the manifest; while something is, nothing is archived or deleted.
     doubt: Option<String>,
 }
@@ -150,6 +153,8 @@ struct DeletedArchive {
 pub(super) struct Running {
     /// Whether it has ended.
     finished: bool,
+    /// Its number while it is under way, for `GET /retention/tasks/{task}`; null when it has ended.
+    task: Option<u64>,
     /// What it did; null while it is under way.
     report: Option<RunReport>,
 }
@@ -233,6 +238,7 @@ impl From<&RetentionStatus> for RetentionState {
                 bytes: status.archive_bytes,
                 max_bytes: settings.archive_max_bytes,
                 cap: nearness(status.archive_cap),
+                damaged: status.damaged.clone(),
                 doubt: status.doubt.clone(),
             },
         }
@@ -242,9 +248,34 @@ impl From<&RetentionStatus> for RetentionState {
 /// 200 with what was done, or 202 while it is under way.
 pub(super) fn answer(begun: &Begun) -> Response {
     match begun {
-        Begun::Done(report) => Json(Running { finished: true, report: Some((&**report).into()) }).into_response(),
-        Begun::UnderWay => (StatusCode::ACCEPTED, Json(Running { finished: false, report: None })).into_response(),
+        Begun::Done(report) => {
+            Json(Running { finished: true, task: None, report: Some((&**report).into()) }).into_response()
+        }
+        Begun::UnderWay { task } => {
+            let running = Running { finished: false, task: Some(*task), report: None };
+            (StatusCode::ACCEPTED, Json(running)).into_response()
+        }
     }
+}
+
+/// How something stands that takes long
+///
+/// A run, a dry run, a verification, a restore: whatever answered 202 with a `task`. The last sixteen are remembered, until the
+/// appliance stops. What failed answers as it would have at once.
+#[utoipa::path(
+    get,
+    path = "/retention/tasks/{task}",
+    params(("task" = u64, Path, description = "The `task` of the answer 202")),
+    responses(
+        (status = 200, description = "What it did", body = Running),
+        (status = 202, description = "It is under way", body = Running),
+        (status = 404, description = "It is not remembered"),
+        (status = 409, description = "It could not be done to what is there"),
+    )
+)]
+async fn task(State(web): State<Web>, Segment(task): Segment) -> Answer<Response> {
+    let unknown = || AdminError::NotFound { what: "task of retention", key: task.chars().take(20).collect() };
+    Ok(answer(&web.admin.retention_task(task.parse().map_err(|_| unknown())?)?))
 }
 
 /// How retention stands
@@ -266,7 +297,7 @@ struct RunRequest {
 
 /// Runs retention now
 ///
-/// Answers after twenty seconds even if the run has not ended; it goes on, and `GET /retention` tells its end.
+/// Answers after twenty seconds even if the run has not ended; it goes on, and `GET /retention/tasks/{task}` tells its end.
 #[utoipa::path(
     post,
     path = "/retention/run",

@@ -14,7 +14,7 @@ use super::super::input::{Fields, Posted};
 use super::super::text::{bytes, count, short_moment, url_encode, visible};
 use super::views::counted;
 use super::{ConfirmPage, Frame, Trouble, done, shown, shown_again};
-use crate::admin::{ArchiveCheck, Begun, FileState, RestoreChoice};
+use crate::admin::{ArchiveCheck, ArchiveFilter, Begun, FileState, RestoreChoice};
 use crate::model::Day;
 
 /// Where they are.
@@ -68,6 +68,8 @@ struct ArchivesPage {
     next: Option<String>,
     /// What does not fit between manifest and files, if that was asked for.
     misfits: Option<Vec<String>>,
+    /// What is wrong with the manifest.
+    doubt: Option<String>,
     trouble: Trouble,
 }
 
@@ -86,9 +88,10 @@ pub(super) async fn list(State(web): State<Web>, by: SignedIn, fields: Fields) -
     shown_again(&page, status)
 }
 
-/// Which days, and how many archives are skipped.
-fn selection(fields: &Fields) -> Answer<(Option<Day>, Option<Day>, usize)> {
-    Ok((day(fields, "from")?, day(fields, "to")?, fields.number("cursor", 0, 0, 100_000_000)?))
+/// Which days, and after which archive.
+fn selection(fields: &Fields) -> Answer<ArchiveFilter> {
+    let after = fields.parsed("cursor", "an archive of this list", |text| text.parse().ok())?;
+    Ok(ArchiveFilter { from: day(fields, "from")?, to: day(fields, "to")?, after })
 }
 
 fn day(fields: &Fields, name: &str) -> Answer<Option<Day>> {
@@ -106,27 +109,27 @@ fn page(web: &Web, frame: Frame, fields: &Fields) -> ArchivesPage {
         Ok(selected) => (Some(selected), Trouble::default()),
         Err(fault) => (None, Trouble::from_fault(fault)),
     };
-    let (from, to, skip) = selected.unwrap_or_default();
-    let mut files = if selected.is_some() { web.admin.archives() } else { Vec::new() };
-    files.retain(|file| from.is_none_or(|from| file.facts.day >= from) && to.is_none_or(|to| file.facts.day <= to));
+    let listed = selected.map(|filter| web.admin.archive_page(&filter, PAGE_SIZE));
     let checks = web.admin.archive_checks();
-    let end = skip.saturating_add(PAGE_SIZE);
-    let shown = files.iter().skip(skip).take(PAGE_SIZE);
+    let later_page = selected.is_some_and(|filter| filter.after.is_some());
+    let shown = listed.iter().flat_map(|page| &page.files);
     let query = kept(fields, &KEPT[..2]);
+    let next = listed.as_ref().and_then(|page| page.next);
     ArchivesPage {
         frame,
         tab: "archives",
-        total: counted(files.len() as u64, "archive", "archives"),
+        total: counted(listed.as_ref().map_or(0, |page| page.total) as u64, "archive", "archives"),
         rows: shown.map(|file| ArchiveRow::new(file, checks.get(&file.facts.name))).collect(),
         from: fields.text("from"),
         to: fields.text("to"),
         sample: fields.text("sample"),
-        filtered: !query.is_empty() || skip > 0,
+        filtered: !query.is_empty() || later_page,
         place: KEPT.iter().map(|name| (*name, fields.text(name))).filter(|(_, value)| !value.is_empty()).collect(),
-        later_page: skip > 0,
-        next: (end < files.len()).then(|| format!("{PLACE}?{query}cursor={end}")),
+        later_page,
+        next: next.map(|name| format!("{PLACE}?{query}cursor={name}")),
         newest: format!("{PLACE}?{}", query.trim_end_matches('&')),
         misfits: None,
+        doubt: web.admin.archive_doubt().as_deref().map(visible),
         trouble,
     }
 }
@@ -169,7 +172,7 @@ pub(super) async fn verify(State(web): State<Web>, posted: Posted) -> Answer<Res
     };
     let back = |code: &str| Ok(Redirect::to(&format!("{PLACE}?{}done={code}", kept(fields, &KEPT))).into_response());
     let trouble = match outcome {
-        Ok(Begun::UnderWay) => return back("retention-going"),
+        Ok(Begun::UnderWay { .. }) => return back("retention-going"),
         Ok(Begun::Done(report)) if report.damaged.is_empty() => return back("archive-verified"),
         Ok(Begun::Done(report)) => {
             let named: Vec<String> = report.damaged.iter().take(NAMED).map(|text| visible(text)).collect();
@@ -255,7 +258,7 @@ fn restore_choice(fields: &Fields) -> Answer<RestoreChoice> {
 const fn ended(begun: &Begun, code: &'static str) -> &'static str {
     match begun {
         Begun::Done(_) => code,
-        Begun::UnderWay => "retention-going",
+        Begun::UnderWay { .. } => "retention-going",
     }
 }
 

@@ -21,6 +21,9 @@ const PLACE: &str = "/admin/retention";
 /// Days and archives of a report that are listed; the first run after a long time may have hundreds.
 const LISTED: usize = 50;
 
+/// Damaged archives that are named; the list of archives has them all.
+const NAMED: usize = 5;
+
 /// A day that went, or would go, to the archive.
 struct DayLine {
     day: String,
@@ -55,6 +58,7 @@ struct RetentionPage {
     frame: Frame,
     tab: &'static str,
     doubt: Option<String>,
+    damaged: Option<String>,
     warnings: Vec<&'static str>,
     kept: Vec<(&'static str, String)>,
     there: Vec<(&'static str, String)>,
@@ -84,7 +88,7 @@ pub(super) async fn run(State(web): State<Web>, posted: Posted) -> Answer<Respon
     };
     let frame = Frame::new(&web, &posted.by, "retention");
     match outcome {
-        Ok(Begun::UnderWay) => Ok(done(PLACE, if is_plan { "retention-long" } else { "retention-going" })),
+        Ok(Begun::UnderWay { .. }) => Ok(done(PLACE, if is_plan { "retention-long" } else { "retention-going" })),
         Ok(Begun::Done(_)) if !is_plan => Ok(done(PLACE, "retention-ran")),
         Ok(Begun::Done(report)) => {
             let mut page = page(&web, frame).await?;
@@ -106,6 +110,7 @@ async fn page(web: &Web, frame: Frame) -> Answer<RetentionPage> {
         frame,
         tab: "retention",
         doubt: status.doubt.as_deref().map(visible),
+        damaged: damaged(&status.damaged),
         warnings: cap_warnings(&status),
         kept: kept(&status),
         there: there(&status),
@@ -115,6 +120,14 @@ async fn page(web: &Web, frame: Frame) -> Answer<RetentionPage> {
         reason: String::new(),
         trouble: Trouble::default(),
     })
+}
+
+/// What is said of archives that are not what they should be.
+fn damaged(names: &[String]) -> Option<String> {
+    let named: Vec<String> = names.iter().take(NAMED).map(|name| visible(name)).collect();
+    let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
+    let count = counted(names.len() as u64, "archive is", "archives are");
+    (!names.is_empty()).then(|| format!("{count} not what was archived: {}{more}", named.join(", ")))
 }
 
 fn cap_warnings(status: &RetentionStatus) -> Vec<&'static str> {

@@ -162,7 +162,7 @@ async fn input_at_fault_is_shown_again_with_what_is_wrong() {
     }
     let addresses = [
         ("archives?from=x", 400, "it is not a day"),
-        ("archives?cursor=x", 400, "a whole number"),
+        ("archives?cursor=x", 400, "an archive of this list"),
         ("archives?check=1", 200, "Manifest and files fit"),
         ("search?from=x", 400, "it is not a time"),
         ("search?cursor=x", 400, "a cursor"),

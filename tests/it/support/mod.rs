@@ -1,6 +1,7 @@
 //! What the integration tests share: the program as a child process, a recording receiver, real clients, an HTTP
 //! client that can also say wrong things, and waiting without sleeping blindly.
 
+mod disk;
 mod faulty;
 mod http;
 mod metrics;
@@ -11,6 +12,7 @@ mod server;
 mod tools;
 mod wait;
 
+pub use disk::SmallDisk;
 pub use faulty::{Faulty, Mode};
 pub use http::{Answer, Request, speak};
 pub use metrics::Metrics;
