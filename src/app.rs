@@ -112,7 +112,7 @@ impl App {
             levels::start(&queues, &stores, &lives, (&clock, config.prometheus.clone()), node_name(), &stop_stages)
                 .await?;
         let retention = retention::build(&queues, &stores, &lives, &clock, &stop_stages)?;
-        let keeper = new_keeper(&config, &stores);
+        let keeper = Keeper::new(config.clone(), Arc::clone(&stores.edits));
         let oidc = config.oidc.clone().map(|settings| Oidc::new(settings, clock.clone())).transpose()?;
         let (key_sender, keys) = live(KeyRing::default());
         let admin = Admin::new(AdminParts {
@@ -275,12 +275,6 @@ async fn let_in(admin: &Admin, config: &Config) -> anyhow::Result<Option<FirstLo
 fn tell(config: &Config) {
     config.tell_ignored(&[]);
     config.tell_unusable(None);
-}
-
-/// The one way into force, over what is kept.
-fn new_keeper(config: &Config, stores: &Stores) -> Keeper {
-    let (settings, targets, edits) = (&stores.settings, &stores.targets, &stores.edits);
-    Keeper::new(config.clone(), Arc::clone(settings), Arc::clone(targets), Arc::clone(edits))
 }
 
 /// What every input is given.

@@ -24,6 +24,15 @@ const MAX_NETWORKS: usize = 32;
 /// How often uses are written.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 
+/// The owner that the configured key's values are in the change log.
+const CONFIGURED: &str = "api-key";
+const CONFIGURED_NEXT: &str = "api-key-next";
+
+/// The key that an owner is a value of: CURRENT and NEXT are one, whichever a program sends while they are exchanged.
+pub fn key_itself(owner: &str) -> &str {
+    if owner == CONFIGURED_NEXT { CONFIGURED } else { owner }
+}
+
 /// A key to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyInput {
@@ -153,8 +162,8 @@ impl Admin {
         if let Some(slot) = secrets.admin_api_key.find(offered.as_bytes()) {
             secrets.admin_api_key.used(slot, now);
             let owner = match slot {
-                Slot::Current => "api-key",
-                Slot::Next => "api-key-next",
+                Slot::Current => CONFIGURED,
+                Slot::Next => CONFIGURED_NEXT,
             };
             return Verdict::Granted(owner.to_owned());
         }
@@ -318,6 +327,8 @@ mod tests {
         let owner = |key: &str| test.admin.check_key(key, Right::Administer, PEER);
         assert_eq!(owner("current-key"), Verdict::Granted("api-key".into()));
         assert_eq!(owner("next-key"), Verdict::Granted("api-key-next".into()));
+        let keys = ["api-key", "api-key-next", "key:api-key-next"].map(key_itself);
+        assert_eq!(keys, ["api-key", "api-key", "key:api-key-next"], "the values of the configured key are one key");
         assert_eq!(owner(""), Verdict::Unknown);
         assert_eq!(owner("current-ke"), Verdict::Unknown);
     }

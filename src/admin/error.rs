@@ -125,6 +125,7 @@ impl From<StoreError> for AdminError {
             StoreError::NotFound { what, key } => Self::NotFound { what, key },
             StoreError::Exists { what, key } => Self::Exists { what, key },
             StoreError::Stale { what, key, tag } => Self::Stale { what, key, tag },
+            StoreError::Conflict(why) => Self::Conflict(why),
             StoreError::Invalid(why) => Self::Invalid { field: None, why },
             StoreError::Unavailable { .. } => Self::Unavailable(error.to_string()),
         }

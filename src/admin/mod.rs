@@ -19,6 +19,7 @@ mod events;
 mod health;
 mod inventory;
 mod live_events;
+mod once;
 mod passwords;
 mod provider;
 mod retention;
@@ -48,7 +49,7 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use accounts::{FirstLogin, LoggedIn, SessionInfo};
 pub use actor::{Actor, MAX_REASON};
-pub use api_keys::{KeyInfo, KeyInput, ShownKey};
+pub use api_keys::{KeyInfo, KeyInput, ShownKey, key_itself};
 pub use backup::{Backup, BackupOptions, Manifest, ManifestFile, Restored, restore, verify_backup};
 pub use changes::{ChangePage, MAX_CHANGE_ROWS};
 pub use dead_letter_acts::{Acted, LetterEdit, Selection};
@@ -60,6 +61,7 @@ pub use event_way::{EventLetter, EventStep, KeptIn};
 pub use events::{AuditPage, EventStory, Found};
 pub use health::{HealthPart, HealthState};
 pub use live_events::{LiveBatch, LiveEvents};
+pub use once::{Once, Turn};
 pub use retention::{ArchiveFilter, ArchivePage, Begun, ErasurePlan, RestoreChoice};
 pub use rule_edits::{Activity, MAX_BULK_ITEMS, Order, RuleChange, RuleEdit, RuleEdited};
 pub use rule_input::{RuleInput, rule_json};
@@ -83,8 +85,8 @@ pub use crate::queue::Fault as QueueFault;
 pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport};
 pub use crate::store::archive::{ArchiveFault, FileName, FileState};
 pub use crate::store::{
-    ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, Operation, Overrun, PartitionInfo, Tampering, TrailFault,
-    TrailHead, TrailReport, Via, rule_tag, team_tag,
+    ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, KeptAnswer, Operation, Overrun, PartitionInfo, RepeatId,
+    Tampering, TrailFault, TrailHead, TrailReport, Via, rule_tag, team_tag,
 };
 pub use crate::store::{Erasure, Hold, HoldDraft};
 pub use crate::upkeep::retention::{ArchiveCheck, Nearness, Report as RetentionReport, RetentionStatus};
@@ -170,6 +172,7 @@ pub struct Admin {
     trail: Arc<Mutex<Option<Arc<TrailReport>>>>,
     trials: Arc<Semaphore>,
     backups: Arc<Semaphore>,
+    under_way: Arc<once::UnderWayBoard>,
 }
 
 impl Admin {
@@ -185,6 +188,7 @@ impl Admin {
             trail: Arc::default(),
             trials: Arc::new(Semaphore::new(1)),
             backups: Arc::new(Semaphore::new(1)),
+            under_way: Arc::default(),
         }
     }
 

@@ -60,12 +60,7 @@ impl TestAdmin {
         syslog.count_received(10);
         syslog.count_kernel_drops(3);
         listeners.register("snmp", ListenerState::Failed("port 1162 is taken by snmptrapd; stop it".into()));
-        let keeper = Keeper::new(
-            Config::load(dir.path(), None).expect("valid"),
-            Arc::clone(&stores.settings),
-            Arc::clone(&stores.targets),
-            Arc::clone(&stores.edits),
-        );
+        let keeper = Keeper::new(Config::load(dir.path(), None).expect("valid"), Arc::clone(&stores.edits));
         keeper.open(Arc::new(|_| Ok(Box::new(|| {}))));
         let admin = Admin::new(AdminParts {
             stores: stores.clone(),

@@ -221,14 +221,6 @@ mod tests {
         async fn create(&self, _: Vec<RuleDraft>, _: &Change) -> StoreResult<Vec<Rule>> {
             Self::refusal()
         }
-
-        async fn update(&self, _: Rule, _: &Change) -> StoreResult<Rule> {
-            Self::refusal()
-        }
-
-        async fn delete(&self, _: RuleId, _: &Change) -> StoreResult<()> {
-            Self::refusal()
-        }
     }
 
     #[async_trait]
@@ -251,14 +243,6 @@ mod tests {
         }
 
         async fn add_device_team(&self, _: DeviceTeam, _: &Change) -> StoreResult<DeviceTeam> {
-            Self::refusal()
-        }
-
-        async fn update_device_team(&self, _: DeviceTeam, _: &Change) -> StoreResult<DeviceTeam> {
-            Self::refusal()
-        }
-
-        async fn remove_device_team(&self, _: &str, _: &Change) -> StoreResult<()> {
             Self::refusal()
         }
     }

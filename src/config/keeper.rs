@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::keys::Key;
 use super::{Config, ConfigError, Setting, TargetEdit};
 use crate::live::{LiveSender, live};
-use crate::store::{Change, ConfigEdit, ConfigEdits, SettingsStore, StoreError, TargetStore, target_tag};
+use crate::store::{Change, ConfigEdit, ConfigEdits, StoreError, target_tag};
 use crate::telemetry::metrics::{CONFIG_IN_FORCE, CONFIG_RELOADS};
 
 /// Puts what was prepared into force; it cannot fail.
@@ -79,8 +79,6 @@ pub struct Keeper {
 
 struct Shared {
     config: LiveSender<Config>,
-    store: Arc<dyn SettingsStore>,
-    targets: Arc<dyn TargetStore>,
     edits: Arc<dyn ConfigEdits>,
     prepare: OnceLock<Prepare>,
     /// Its one permit is the right to change something.
@@ -89,20 +87,9 @@ struct Shared {
 
 impl Keeper {
     /// Holds `config`, which is in force already; changes are refused until [`Keeper::open`].
-    pub fn new(
-        config: Config,
-        store: Arc<dyn SettingsStore>,
-        targets: Arc<dyn TargetStore>,
-        edits: Arc<dyn ConfigEdits>,
-    ) -> Self {
-        let shared = Shared {
-            config: live(config).0,
-            store,
-            targets,
-            edits,
-            prepare: OnceLock::new(),
-            turn: Arc::new(Semaphore::new(1)),
-        };
+    pub fn new(config: Config, edits: Arc<dyn ConfigEdits>) -> Self {
+        let (config, prepare) = (live(config).0, OnceLock::new());
+        let shared = Shared { config, edits, prepare, turn: Arc::new(Semaphore::new(1)) };
         Self { shared: Arc::new(shared) }
     }
 
@@ -150,30 +137,7 @@ impl Keeper {
 
     /// Changes dynamic keys, all of them or none.
     pub async fn set(&self, wishes: Vec<Wish>, change: Change) -> Result<Vec<Changed>, NotChanged> {
-        let shared = Arc::clone(&self.shared);
-        self.in_turn(async move {
-            let current = shared.config.get();
-            let before: Vec<Setting> = wishes.iter().map(|wish| current.setting(wish.key)).collect();
-            if let Some(outdated) = outdated(&wishes, &before) {
-                return Err(outdated);
-            }
-            let keys: Vec<&'static Key> = wishes.iter().map(|wish| wish.key).collect();
-            let candidate = on_blocking_thread(move || current.with_settings(&wishes)).await??;
-            let after: Vec<Setting> = keys.iter().map(|key| candidate.setting(key)).collect();
-            let prepared = shared.prepare(candidate).await;
-            count(prepared.is_ok());
-            let (candidate, commit) = prepared?;
-            let kept = |setting: &Setting| setting.beneath.is_some().then(|| setting.text.clone());
-            let kept = after.iter().map(|setting| (setting.key.name.to_owned(), kept(setting)));
-            shared.store.put_settings(kept.collect(), &change).await?;
-            shared.put_into_force(candidate, commit).await?;
-            for setting in &after {
-                let (key, value) = (setting.key.name, &setting.text);
-                tracing::info!(key, value, by = change.by, "A setting was changed");
-            }
-            Ok(before.into_iter().zip(after).map(|(before, after)| Changed { before, after }).collect())
-        })
-        .await
+        self.carry_out(wishes, Vec::new(), None, Vec::new(), change).await
     }
 
     /// Changes kept targets, all of them or none; with `expected` only if the target of that name has one of these tags.
@@ -183,54 +147,55 @@ impl Keeper {
         expected: Option<(String, Vec<String>)>,
         change: Change,
     ) -> Result<(), NotChanged> {
-        let shared = Arc::clone(&self.shared);
-        self.in_turn(async move {
-            let (current, wanted) = (shared.config.get(), edits.clone());
-            if let Some((name, tags)) = expected {
-                let tag = current.kept_targets().iter().find(|target| target.name == name).map(target_tag);
-                let tag = tag.unwrap_or_default();
-                if !tags.contains(&tag) {
-                    return Err(StoreError::Stale { what: "target", key: name, tag }.into());
-                }
-            }
-            let candidate = on_blocking_thread(move || current.with_targets(&wanted)).await??;
-            let prepared = shared.prepare(candidate).await;
-            count(prepared.is_ok());
-            let (candidate, commit) = prepared?;
-            let kept = edits.into_iter().map(|edit| match edit {
-                TargetEdit::Keep(target) => (target.name.clone(), Some(target)),
-                TargetEdit::Forget(name) => (name, None),
-            });
-            shared.targets.put_targets(kept.collect(), &change).await?;
-            shared.put_into_force(candidate, commit).await
-        })
-        .await
+        self.carry_out(Vec::new(), edits, expected, Vec::new(), change).await.map(drop)
     }
 
-    /// Changes settings, targets and whatever else `edits` say, all of it or none: one candidate, one transaction, one
-    /// switch.
+    /// Changes settings, targets and whatever else `edits` say, all of it or none.
     pub async fn import(
         &self,
         wishes: Vec<Wish>,
         targets: Vec<TargetEdit>,
-        mut edits: Vec<ConfigEdit>,
+        edits: Vec<ConfigEdit>,
         change: Change,
     ) -> Result<(), NotChanged> {
+        self.carry_out(wishes, targets, None, edits, change).await.map(drop)
+    }
+
+    /// One candidate, one transaction, one switch.
+    async fn carry_out(
+        &self,
+        wishes: Vec<Wish>,
+        targets: Vec<TargetEdit>,
+        expected: Option<(String, Vec<String>)>,
+        mut edits: Vec<ConfigEdit>,
+        change: Change,
+    ) -> Result<Vec<Changed>, NotChanged> {
         let shared = Arc::clone(&self.shared);
         self.in_turn(async move {
-            let (current, wanted) = (shared.config.get(), targets.clone());
-            let keys: Vec<&'static Key> = wishes.iter().map(|wish| wish.key).collect();
+            let current = shared.config.get();
+            let before: Vec<Setting> = wishes.iter().map(|wish| current.setting(wish.key)).collect();
+            if let Some(outdated) = outdated(&wishes, &before).or_else(|| stale(&current, expected)) {
+                return Err(outdated);
+            }
+            let wanted = targets.clone();
             let make = move || current.with_settings(&wishes)?.with_targets(&wanted);
-            let prepared = shared.prepare(on_blocking_thread(make).await??).await;
+            let candidate = on_blocking_thread(make).await??;
+            let after: Vec<Setting> = before.iter().map(|setting| candidate.setting(setting.key)).collect();
+            let prepared = shared.prepare(candidate).await;
             count(prepared.is_ok());
             let (candidate, commit) = prepared?;
-            edits.extend(keys.into_iter().map(|key| kept(&candidate.setting(key))));
+            edits.extend(after.iter().map(kept));
             edits.extend(targets.into_iter().map(|edit| match edit {
                 TargetEdit::Keep(target) => ConfigEdit::PutTarget(target.name.clone(), Some(target)),
                 TargetEdit::Forget(name) => ConfigEdit::PutTarget(name, None),
             }));
             shared.edits.apply(edits, &change).await?;
-            shared.put_into_force(candidate, commit).await
+            shared.put_into_force(candidate, commit).await?;
+            for setting in &after {
+                let (key, value) = (setting.key.name, &setting.text);
+                tracing::info!(key, value, by = change.by, "A setting was changed");
+            }
+            Ok(before.into_iter().zip(after).map(|(before, after)| Changed { before, after }).collect())
         })
         .await
     }
@@ -246,7 +211,7 @@ impl Keeper {
     pub async fn forget(&self, name: &str, change: Change) -> Result<(), NotChanged> {
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
         self.in_turn(async move {
-            shared.store.put_settings(vec![(name.clone(), None)], &change).await?;
+            shared.edits.apply(vec![ConfigEdit::PutSetting(name.clone(), None)], &change).await?;
             let config = shared.config.get().without_ignored(&name);
             shared.config.set(config);
             Ok(())
@@ -308,6 +273,13 @@ fn outdated(wishes: &[Wish], current: &[Setting]) -> Option<NotChanged> {
     Some(NotChanged::Outdated { key: wish.key.name, current: setting.text.clone() })
 }
 
+/// Whether the target of the name in `expected` has none of the tags there.
+fn stale(current: &Config, expected: Option<(String, Vec<String>)>) -> Option<NotChanged> {
+    let (key, tags) = expected?;
+    let tag = current.kept_targets().iter().find(|target| target.name == key).map(target_tag).unwrap_or_default();
+    (!tags.contains(&tag)).then(|| StoreError::Stale { what: "target", key, tag }.into())
+}
+
 fn count(succeeded: bool) {
     let status = if succeeded { "success" } else { "failure" };
     metrics::counter!(CONFIG_RELOADS, "status" => status).increment(1);
@@ -320,7 +292,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::live::Live;
-    use crate::store::{ChangeQuery, RecentSettings, Stores};
+    use crate::store::{ChangeQuery, RecentSettings, Stores, kept_settings};
     use parking_lot::Mutex;
     use tempfile::TempDir;
 
@@ -346,12 +318,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let recent = Live::constant(RecentSettings { max_bytes: 64 << 20, max_days: 7 });
         let stores = Stores::open(&dir.path().join("store"), Clock::system(), recent).expect("opens");
-        let keeper = Keeper::new(
-            Config::load(dir.path(), None).expect("valid"),
-            Arc::clone(&stores.settings),
-            Arc::clone(&stores.targets),
-            Arc::clone(&stores.edits),
-        );
+        let keeper = Keeper::new(Config::load(dir.path(), None).expect("valid"), Arc::clone(&stores.edits));
         let threshold = Arc::new(Mutex::new(0));
         let seen = Arc::clone(&threshold);
         keeper.open(Arc::new(move |config| {
@@ -376,7 +343,7 @@ mod tests {
         }
 
         async fn kept(&self) -> Option<String> {
-            self.stores.settings.settings().await.expect("read").remove("unhandled_threshold")
+            kept_settings(&self.dir.path().join("store")).expect("read").remove("unhandled_threshold")
         }
 
         async fn lines(&self) -> usize {

@@ -5,6 +5,10 @@ use async_trait::async_trait;
 use super::{Change, DeviceTeam, KeptTarget, StoreResult};
 use crate::model::{Rule, RuleDraft, RuleId};
 
+/// The table of kept settings, in the change log. What a value may be is not known here: values are texts, as they would
+/// be written in the environment.
+pub const SETTINGS_TABLE: &str = "dynamic_config";
+
 /// One change, or what must be so for all of them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigEdit {

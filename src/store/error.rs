@@ -32,6 +32,9 @@ pub enum StoreError {
         /// The tag of what is there now.
         tag: String,
     },
+    /// It cannot be done to what is there; the caller can change that first.
+    #[error("{0}")]
+    Conflict(String),
     /// The value cannot be stored as it is; the fault is the caller's.
     #[error("{0}")]
     Invalid(String),

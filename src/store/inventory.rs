@@ -22,7 +22,8 @@ pub struct DeviceTeam {
     pub team_assignment: Team,
 }
 
-/// The two lists; every mutation writes its line in the change log in the same transaction.
+/// The two lists; every mutation writes its line in the change log in the same transaction. Changing and forgetting teams
+/// are [`super::ConfigEdits`]'.
 #[async_trait]
 pub trait Inventory: Send + Sync {
     /// Every development host, by name.
@@ -39,10 +40,4 @@ pub trait Inventory: Send + Sync {
 
     /// Gives a new host its team; `Exists` if it has one.
     async fn add_device_team(&self, row: DeviceTeam, change: &Change) -> StoreResult<DeviceTeam>;
-
-    /// Gives a listed host another team; `NotFound` if it has none.
-    async fn update_device_team(&self, row: DeviceTeam, change: &Change) -> StoreResult<DeviceTeam>;
-
-    /// Forgets a host's team; `NotFound` if it has none.
-    async fn remove_device_team(&self, hostname: &str, change: &Change) -> StoreResult<()>;
 }

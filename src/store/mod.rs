@@ -6,7 +6,7 @@
 //!   [`AuditLog::record`] returns, idempotent by event id, in monthly files;
 //! * the **recent store** ([`Recent`]): every event for some days, compressed and scanned, allowed to lose its last
 //!   moments in a crash because the queue does not;
-//! * the **configuration** ([`RuleBook`], [`Inventory`], [`Accounts`], [`SettingsStore`], [`ChangeLog`]): each change
+//! * the **configuration** ([`RuleBook`], [`Inventory`], [`Accounts`], [`ConfigEdits`], [`ChangeLog`]): each change
 //!   and its line in the change log are one transaction;
 //!
 //! and the counters of unhandled events ([`Unhandled`]), durable when [`Unhandled::count`] returns.
@@ -22,8 +22,8 @@ mod inventory;
 mod levels;
 mod query;
 mod recent;
+mod repeats;
 mod rulebook;
-mod settings;
 mod shelf;
 pub mod sqlite;
 mod tag;
@@ -38,19 +38,19 @@ use std::sync::Arc;
 pub use accounts::{Accounts, ApiKey, ApiKeys, KeyChange, LiveSession, Session, SessionClock, User, UserUpdate};
 pub use audit::{AuditLog, AuditSettings, PartitionInfo, PartitionState};
 pub use change::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, Origin, Via};
-pub use edits::{ConfigEdit, ConfigEdits};
+pub use edits::{ConfigEdit, ConfigEdits, SETTINGS_TABLE};
 pub use error::{StoreError, StoreResult};
 pub use holds::{Erased, Erasure, Hold, HoldBook, HoldDraft};
 pub use inventory::{DevHost, DeviceTeam, Inventory};
 pub use levels::{LevelRow, Levels, Width};
 pub use query::{EventPage, EventQuery, NumberedPage};
 pub use recent::{Recent, RecentSettings, Scanned, Watched, Watcher};
+pub use repeats::{KeptAnswer, REPEATS_KEPT, Repeat, RepeatId, Repeats};
 pub use rulebook::RuleBook;
-pub use settings::{SETTINGS_TABLE, SettingsStore};
 pub use shelf::{AuditShelf, AuditSize, Chunk, DroppedFile, Place};
 pub use sqlite::copy_database;
 pub use tag::{rule_tag, target_tag, team_tag};
-pub use targets::{KeptTarget, TARGETS_TABLE, TargetStore};
+pub use targets::{KeptTarget, TARGETS_TABLE};
 pub use trail::{Tampering, TrailFault, TrailHead, TrailReport};
 pub use unhandled::{Kind, Overrun, Sighting, Unhandled, UnhandledBatch, UnhandledEvents, UnhandledPolicy};
 
@@ -101,12 +101,10 @@ pub struct Stores {
     pub accounts: Arc<dyn Accounts>,
     /// API keys.
     pub api_keys: Arc<dyn ApiKeys>,
-    /// Settings changed at run time.
-    pub settings: Arc<dyn SettingsStore>,
-    /// Delivery targets changed at run time.
-    pub targets: Arc<dyn TargetStore>,
     /// Who changed what.
     pub changes: Arc<dyn ChangeLog>,
+    /// Requests that may come again.
+    pub repeats: Arc<dyn Repeats>,
     /// Counters of unhandled events.
     pub unhandled: Arc<dyn Unhandled>,
     /// What the service levels counted.
@@ -147,8 +145,7 @@ impl Stores {
             inventory: Arc::clone(&config) as Arc<dyn Inventory>,
             accounts: Arc::clone(&config) as Arc<dyn Accounts>,
             api_keys: Arc::clone(&config) as Arc<dyn ApiKeys>,
-            settings: Arc::clone(&config) as Arc<dyn SettingsStore>,
-            targets: Arc::clone(&config) as Arc<dyn TargetStore>,
+            repeats: Arc::clone(&config) as Arc<dyn Repeats>,
             changes: config,
         })
     }

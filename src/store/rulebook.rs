@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use super::{Change, StoreResult};
 use crate::model::{Rule, RuleDraft, RuleId};
 
-/// The rules; every mutation writes its line in the change log in the same transaction.
+/// The rules; every mutation writes its line in the change log in the same transaction. Changing and removing are
+/// [`super::ConfigEdits`]'.
 #[async_trait]
 pub trait RuleBook: Send + Sync {
     /// Grows with every change of rules, hosts or teams, also by another process: a cheap way to notice one.
@@ -17,14 +18,8 @@ pub trait RuleBook: Send + Sync {
     /// One rule.
     async fn get(&self, id: RuleId) -> StoreResult<Rule>;
 
-    /// Adds rules, all or none; their numbers are given by the store.
+    /// Adds rules, all or none; their numbers are given by the store and never a second time.
     async fn create(&self, drafts: Vec<RuleDraft>, change: &Change) -> StoreResult<Vec<Rule>>;
-
-    /// Replaces a rule.
-    async fn update(&self, rule: Rule, change: &Change) -> StoreResult<Rule>;
-
-    /// Removes a rule; its number is never given again.
-    async fn delete(&self, id: RuleId, change: &Change) -> StoreResult<()>;
 
     /// Finishes what was handed over and tidies up; later calls answer `Unavailable`. A store with nothing to finish
     /// need not implement it.

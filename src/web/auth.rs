@@ -21,7 +21,7 @@ use super::fault::Fault;
 use super::origin::{is_own_page, is_secure, peer};
 use super::rights::{self, changes_something};
 use crate::access::{Refusal, Right, Verdict};
-use crate::admin::{Actor, Admin, SessionInfo, Via};
+use crate::admin::{Actor, Admin, SessionInfo, Via, key_itself};
 
 /// The cookie's name without TLS.
 const PLAIN_COOKIE: &str = "muttd_session";
@@ -47,27 +47,35 @@ pub(super) struct SignedIn {
 #[derive(Clone)]
 pub(super) struct Caller(pub Actor);
 
+/// Whom limits and repeats of the API are counted by: a user, or a key, whichever of its values is sent and whoever says to
+/// use it.
+#[derive(Clone)]
+pub(super) struct Principal(pub String);
+
 /// Lets a request to the API through that has a key or a session.
 pub(super) async fn api_guard(State(web): State<Web>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     match api_caller(&web, &parts).await {
-        Ok(caller) => {
+        Ok((caller, principal)) => {
             parts.extensions.insert(caller);
+            parts.extensions.insert(principal);
             next.run(Request::from_parts(parts, body)).await
         }
         Err(fault) => fault.into_response(),
     }
 }
 
-async fn api_caller(web: &Web, parts: &Parts) -> Result<Caller, Fault> {
+async fn api_caller(web: &Web, parts: &Parts) -> Result<(Caller, Principal), Fault> {
     let needed = needed_right(parts);
     if let Some(key) = parts.headers.get("x-api-key") {
         let peer = peer(&parts.extensions, &parts.headers);
         let (owner, correlation) = (key_owner(&web.admin, key, needed, peer)?, correlation(&parts.extensions));
-        return Ok(Caller(match cli_user(&parts.headers) {
+        let principal = Principal(key_itself(&owner).to_owned());
+        let caller = Caller(match cli_user(&parts.headers) {
             Some(user) => Actor::new(format!("{owner} ({user})"), correlation).coming(Via::Cli, peer),
             None => Actor::new(owner, correlation).coming(Via::Api, peer),
-        }));
+        });
+        return Ok((caller, principal));
     }
     let signed_in = signed_in(web, parts).await?;
     let signed_in = signed_in.ok_or_else(|| no_key(&parts.uri))?;
@@ -83,7 +91,9 @@ async fn api_caller(web: &Web, parts: &Parts) -> Result<Caller, Fault> {
             return Err(Fault::forged());
         }
     }
-    Ok(Caller(signed_in.actor.coming(Via::Api, peer(&parts.extensions, &parts.headers))))
+    // No key is called so, whatever a user is called.
+    let principal = Principal(format!("user:{}", signed_in.actor.name));
+    Ok((Caller(signed_in.actor.coming(Via::Api, peer(&parts.extensions, &parts.headers))), principal))
 }
 
 /// What a request without key and session is told. A key in the address would end in the logs of every proxy on its way,
@@ -206,6 +216,14 @@ impl<S: Sync> FromRequestParts<S> for SignedIn {
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Fault> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Fault::new(StatusCode::UNAUTHORIZED, "give an API key"))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Principal {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Fault> {

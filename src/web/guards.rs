@@ -2,8 +2,9 @@
 //! key), for how long, and that nothing is done twice (idempotency). Each part has its own file; this one has their order.
 //!
 //! From the outside in: CORS, so that a page elsewhere can read a refusal too; the limit by address, which costs the least;
-//! compression; the time limit; the key or session; the limit by key; the idempotency key. Everything here is bounded and
-//! kept in memory only: after a crash the limits begin anew, and the answers kept for repeats are gone.
+//! compression; the time limit; the key or session; the limit by key; the idempotency key. Everything here is bounded. What the
+//! limits count is kept in memory only and begins anew after a crash; what was answered to which idempotency key is kept by
+//! the store.
 
 mod cors;
 mod idempotency;
@@ -28,7 +29,6 @@ use super::{Web, auth};
 pub(super) struct Guards {
     addresses: limits::Limiter<std::net::IpAddr>,
     callers: limits::Limiter<String>,
-    answers: idempotency::Answers,
 }
 
 /// Puts the guards before the routes of one version of the API.

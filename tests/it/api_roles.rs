@@ -208,7 +208,7 @@ fn key(server: &Server, scope: &str) -> String {
 }
 
 /// A browser that is logged in as a user of this role, and its token.
-fn session(server: &Server, role: &str) -> (Browser, String) {
+pub fn session(server: &Server, role: &str) -> (Browser, String) {
     let user = format!("{role}-user");
     let made = server.api_post("/api/v2/users", &json!({"name": user, "role": role})).must_be(201).json();
     let mut browser = Browser::new(server.ports.web);

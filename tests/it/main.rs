@@ -27,6 +27,7 @@ mod no_restart;
 #[cfg(feature = "oidc")]
 mod oidc;
 mod overload;
+mod page_rights;
 mod pages;
 mod power_cut;
 mod prometheus;
@@ -35,6 +36,7 @@ mod queue_model;
 mod real_clients;
 mod reload;
 mod remediation;
+mod repeats;
 mod retention;
 mod retention_faults;
 mod retention_pages;

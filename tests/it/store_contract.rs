@@ -15,7 +15,7 @@ use muttd::model::{
     Matched, Protocol, RuleDraft, RuleId, Severity, Source, TargetName, Team, Timestamp,
 };
 use muttd::store::{
-    ApiKey, Change, ChangeQuery, DeviceTeam, EventQuery, KeyChange, Kind, LiveSession, Operation, Overrun,
+    ApiKey, Change, ChangeQuery, ConfigEdit, DeviceTeam, EventQuery, KeyChange, Kind, LiveSession, Operation, Overrun,
     RecentSettings, Session, SessionClock, Sighting, StoreError, Stores, UnhandledBatch, UnhandledEvents,
     UnhandledPolicy, User, UserUpdate,
 };
@@ -292,6 +292,10 @@ async fn a_damaged_row_is_left_out_and_the_others_are_found() {
     assert_eq!(stores.audit.get(damaged.event.id).await.unwrap(), None);
 }
 
+async fn edit(stores: &Stores, edits: impl IntoIterator<Item = ConfigEdit>) -> Result<(), StoreError> {
+    stores.edits.apply(edits.into_iter().collect(), &change()).await.map(drop)
+}
+
 #[tokio::test]
 async fn rules_round_trip_and_each_change_has_its_line() {
     let folder = tempfile::tempdir().unwrap();
@@ -301,8 +305,7 @@ async fn rules_round_trip_and_each_change_has_its_line() {
     let mut changed = rules[0].clone();
     changed.draft.priority = 5;
     changed.draft.is_active = false;
-    stores.rules.update(changed.clone(), &change()).await.unwrap();
-    stores.rules.delete(rules[1].id, &change()).await.unwrap();
+    edit(&stores, [ConfigEdit::ReplaceRule(changed.clone()), ConfigEdit::RemoveRule(rules[1].id)]).await.unwrap();
     assert_eq!(stores.rules.list().await.unwrap(), (vec![changed.clone()], vec![]));
     assert!(stores.rules.version().await.unwrap() >= before + 4);
     let lines = stores.changes.changes(&ChangeQuery { limit: 100, ..ChangeQuery::default() }).await.unwrap();
@@ -348,11 +351,11 @@ async fn a_change_that_fails_leaves_no_line_and_no_version() {
     let not_found = |error: &StoreError| matches!(error, StoreError::NotFound { .. });
     let failures = [
         stores.rules.create(vec![draft("fine", 1), bad], &change()).await.map(|_| ()),
-        stores.rules.update(rule, &change()).await.map(|_| ()),
-        stores.rules.delete(RuleId(99), &change()).await,
+        edit(&stores, [ConfigEdit::ExpectRule(RuleId(99), Vec::new()), ConfigEdit::ReplaceRule(rule)]).await,
+        edit(&stores, [ConfigEdit::ExpectRule(RuleId(99), Vec::new()), ConfigEdit::RemoveRule(RuleId(99))]).await,
         stores.inventory.remove_dev_host("nobody", &change()).await,
-        stores.inventory.update_device_team(row, &change()).await.map(|_| ()),
-        stores.inventory.remove_device_team("r9", &change()).await,
+        edit(&stores, [ConfigEdit::ExpectTeam("r9".into(), Vec::new()), ConfigEdit::PutTeam(row)]).await,
+        edit(&stores, [ConfigEdit::ExpectTeam("r9".into(), Vec::new()), ConfigEdit::RemoveTeam("r9".into())]).await,
         stores.inventory.add_dev_host("LAB1.", &change()).await.map(|_| ()),
         stores.inventory.add_dev_host("two words", &change()).await.map(|_| ()),
     ];
@@ -379,9 +382,9 @@ async fn hosts_and_teams_are_kept_by_their_key_and_the_log_pages() {
     assert_eq!(stores.inventory.add_dev_host(" Lab1.Example. ", &change()).await.unwrap().hostname, "lab1.example");
     let row = |host: &str, name: &str| DeviceTeam { hostname: host.into(), team_assignment: team(name) };
     stores.inventory.add_device_team(row("R1", "CORE"), &change()).await.unwrap();
-    stores.inventory.update_device_team(row("r1", "EDGE"), &change()).await.unwrap();
+    edit(&stores, [ConfigEdit::PutTeam(row("r1", "EDGE"))]).await.unwrap();
     assert_eq!(stores.inventory.device_teams().await.unwrap(), [row("r1", "EDGE")]);
-    stores.inventory.remove_device_team("R1", &change()).await.unwrap();
+    edit(&stores, [ConfigEdit::RemoveTeam("R1".into())]).await.unwrap();
     stores.inventory.remove_dev_host("lab1.example", &change()).await.unwrap();
     assert_eq!(
         (stores.inventory.dev_hosts().await.unwrap(), stores.inventory.device_teams().await.unwrap()),
@@ -484,9 +487,9 @@ async fn one_admin_who_may_log_in_always_remains() {
     let disable = || UserUpdate { enabled: Some(false), ..UserUpdate::default() };
     for update in [demote(), disable()] {
         let refused = accounts.update_user("anna", update, &change()).await;
-        assert!(matches!(&refused, Err(StoreError::Invalid(why)) if why.contains("last admin")), "{refused:?}");
+        assert!(matches!(&refused, Err(StoreError::Conflict(why)) if why.contains("last admin")), "{refused:?}");
     }
-    assert!(matches!(accounts.delete_user("anna", &change()).await, Err(StoreError::Invalid(_))));
+    assert!(matches!(accounts.delete_user("anna", &change()).await, Err(StoreError::Conflict(_))));
     assert_eq!(accounts.user("anna").await.unwrap().map(|user| (user.role, user.enabled)), Some((Role::Admin, true)));
     let promote = UserUpdate { role: Some(Role::Admin), ..UserUpdate::default() };
     accounts.update_user("bob", promote, &change()).await.unwrap();
@@ -514,7 +517,7 @@ async fn api_keys_are_exchanged_and_logged_without_their_hashes() {
     assert!(matches!(stores.api_keys.create_api_key(key.clone(), &change()).await, Err(StoreError::Exists { .. })));
     assert_eq!(stores.api_keys.api_keys().await.unwrap(), [key]);
     let act = async |what| stores.api_keys.change_api_key("rsyslog", what, &change()).await;
-    assert!(matches!(act(KeyChange::Promote).await, Err(StoreError::Invalid(_))), "there is no NEXT");
+    assert!(matches!(act(KeyChange::Promote).await, Err(StoreError::Conflict(_))), "there is no NEXT");
     let rotated = act(KeyChange::Rotate([2; 32])).await.unwrap();
     assert_eq!((rotated.key.current, rotated.key.next), ([1; 32], Some([2; 32])));
     assert!(rotated.rotated_at.is_some());

@@ -218,7 +218,7 @@ fn admins_remain(transaction: &Transaction<'_>) -> Result<(), Fault> {
     if admins > 0 {
         return Ok(());
     }
-    Err(StoreError::Invalid("this is the last admin who may log in; make another user admin first".to_owned()).into())
+    Err(StoreError::Conflict("this is the last admin who may log in; make another user admin first".to_owned()).into())
 }
 
 fn missing(name: &str) -> Fault {

@@ -48,7 +48,7 @@ impl ApiKeys for ConfigDb {
             }
             let count: i64 = transaction.query_row("SELECT count(*) FROM api_keys", [], |row| row.get(0))?;
             if count >= MAX_KEYS {
-                return Err(StoreError::Invalid(format!("there are {MAX_KEYS} API keys; revoke some first")).into());
+                return Err(StoreError::Conflict(format!("there are {MAX_KEYS} API keys; revoke some first")).into());
             }
             let networks: Vec<String> = key.key.networks.iter().map(ToString::to_string).collect();
             transaction.execute(
@@ -127,7 +127,7 @@ fn apply(transaction: &Transaction<'_>, name: &str, what: &KeyChange, now: Times
             )?;
             if changed == 0 {
                 let why = format!("the API key `{name}` has no NEXT; rotate it first");
-                return Err(StoreError::Invalid(why).into());
+                return Err(StoreError::Conflict(why).into());
             }
             Ok("promoted")
         }

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::store::{Change, Operation, StoreError, StoreResult};
 
-/// The configuration database; `RuleBook`, `Inventory`, `Accounts`, `SettingsStore` and `ChangeLog` are implemented on it.
+/// The configuration database; `RuleBook`, `Inventory`, `Accounts`, `ConfigEdits` and `ChangeLog` are implemented on it.
 pub struct ConfigDb {
     store: String,
     writer: Worker<Task>,

@@ -95,38 +95,6 @@ impl Inventory for ConfigDb {
         })
         .await
     }
-
-    async fn update_device_team(&self, row: DeviceTeam, change: &Change) -> StoreResult<DeviceTeam> {
-        let (row, change) = (DeviceTeam { hostname: host_key(&row.hostname), ..row }, change.clone());
-        self.write(move |transaction, now| {
-            let Some(old) = row_values(transaction, TEAMS, &row.hostname)? else {
-                return Err(StoreError::NotFound { what: "device team", key: row.hostname }.into());
-            };
-            put_team(transaction, &row)?;
-            let new = row_values(transaction, TEAMS, &row.hostname)?;
-            let entry = Entry { table: TEAMS, record_id: &row.hostname, old: Some(old), new };
-            log_change(transaction, now, &change, &entry)?;
-            Ok(row)
-        })
-        .await
-    }
-
-    async fn remove_device_team(&self, hostname: &str, change: &Change) -> StoreResult<()> {
-        let (hostname, change) = (host_key(hostname), change.clone());
-        self.write(move |transaction, now| {
-            let Some(old) = row_values(transaction, TEAMS, &hostname)? else {
-                return Err(StoreError::NotFound { what: "device team", key: hostname }.into());
-            };
-            transaction.execute("DELETE FROM device_teams WHERE hostname = ?1", [&hostname])?;
-            log_change(
-                transaction,
-                now,
-                &change,
-                &Entry { table: TEAMS, record_id: &hostname, old: Some(old), new: None },
-            )
-        })
-        .await
-    }
 }
 
 pub(super) fn put_team(transaction: &Transaction<'_>, row: &DeviceTeam) -> rusqlite::Result<usize> {

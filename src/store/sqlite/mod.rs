@@ -33,6 +33,7 @@ mod levels;
 mod months;
 mod partition;
 mod postings;
+mod repeats;
 mod rulebook;
 mod schema;
 mod settings;

@@ -85,31 +85,6 @@ impl RuleBook for ConfigDb {
         .await
     }
 
-    async fn update(&self, rule: Rule, change: &Change) -> StoreResult<Rule> {
-        validate(&rule.draft)?;
-        let change = change.clone();
-        self.write(move |transaction, now| {
-            let Some(old) = row_values(transaction, RULES, &rule.id.0)? else { return Err(missing(rule.id).into()) };
-            replace(transaction, &rule)?;
-            let new = row_values(transaction, RULES, &rule.id.0)?;
-            let entry = Entry { table: RULES, record_id: &rule.id.to_string(), old: Some(old), new };
-            log_change(transaction, now, &change, &entry)?;
-            Ok(rule)
-        })
-        .await
-    }
-
-    async fn delete(&self, id: RuleId, change: &Change) -> StoreResult<()> {
-        let change = change.clone();
-        self.write(move |transaction, now| {
-            let Some(old) = row_values(transaction, RULES, &id.0)? else { return Err(missing(id).into()) };
-            transaction.execute("DELETE FROM alert_rules WHERE id = ?1", [id.0])?;
-            let entry = Entry { table: RULES, record_id: &id.to_string(), old: Some(old), new: None };
-            log_change(transaction, now, &change, &entry)
-        })
-        .await
-    }
-
     async fn close(&self) -> StoreResult<()> {
         self.finish().await
     }
@@ -207,6 +182,7 @@ fn read_draft(row: &Row<'_>) -> Result<RuleDraft, String> {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::store::{ConfigEdit, ConfigEdits};
 
     #[tokio::test]
     async fn a_rule_that_was_edited_into_nonsense_is_reported_and_the_others_serve() {
@@ -230,8 +206,9 @@ mod tests {
         assert!(unreadable[0].starts_with("rule 2 cannot be read"), "{unreadable:?}");
         // A broken rule can still be replaced and removed, and its old columns are in the change log.
         let change = Change::new("test", "c");
-        database.update(Rule { id: RuleId(2), draft: rules[0].draft.clone() }, &change).await.unwrap();
-        database.delete(RuleId(3), &change).await.unwrap();
+        let mended = Rule { id: RuleId(2), draft: rules[0].draft.clone() };
+        let edits = vec![ConfigEdit::ReplaceRule(mended), ConfigEdit::RemoveRule(RuleId(3))];
+        database.apply(edits, &change).await.unwrap();
         assert!(matches!(database.get(RuleId(4)).await, Err(StoreError::Invalid(_))));
         assert_eq!(database.list().await.unwrap().1.len(), 1);
     }

@@ -141,6 +141,21 @@ CREATE TABLE config_audit_base (
     mac BLOB NOT NULL
 );
 ",
+        "
+CREATE TABLE repeats (
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    request BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    correlation_id TEXT NOT NULL,
+    status INTEGER,
+    headers TEXT,
+    body BLOB,
+    bytes INTEGER NOT NULL
+);
+CREATE INDEX repeats_age ON repeats (at, bytes);
+",
     ],
 };
 

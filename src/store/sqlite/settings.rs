@@ -3,27 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use async_trait::async_trait;
 use rusqlite::{Connection, Transaction};
 
-use super::config::{ConfigDb, Table, refusal};
+use super::config::{Table, refusal};
 use super::connect::{Fault, open_reader};
-use crate::store::{Change, ConfigEdit, ConfigEdits, SETTINGS_TABLE, SettingsStore, StoreResult};
+use crate::store::{SETTINGS_TABLE, StoreResult};
 
 pub(super) const SETTINGS: Table =
     Table { name: SETTINGS_TABLE, key: "key", columns: &["key", "value"], truths: &[], rules_decisions: false };
-
-#[async_trait]
-impl SettingsStore for ConfigDb {
-    async fn settings(&self) -> StoreResult<BTreeMap<String, String>> {
-        self.read(read_all).await
-    }
-
-    async fn put_settings(&self, settings: Vec<(String, Option<String>)>, change: &Change) -> StoreResult<()> {
-        let edits = settings.into_iter().map(|(key, value)| ConfigEdit::PutSetting(key, value)).collect();
-        self.apply(edits, change).await.map(drop)
-    }
-}
 
 pub(super) fn put(transaction: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::Result<usize> {
     match value {
@@ -56,9 +43,10 @@ fn read_all(connection: &Connection) -> Result<BTreeMap<String, String>, Fault> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::ConfigDb;
     use super::*;
     use crate::clock::Clock;
-    use crate::store::{ChangeLog, ChangeQuery, Operation};
+    use crate::store::{Change, ChangeLog, ChangeQuery, ConfigEdit, ConfigEdits, Operation};
 
     fn change(reason: &str) -> Change {
         Change { reason: Some(reason.into()), ..Change::new("alice", "c-1") }
@@ -71,9 +59,8 @@ mod tests {
         assert!(kept_settings(&path).expect("none yet").is_empty());
         let store = ConfigDb::open(&path, Clock::system()).expect("opens");
         for value in [Some("7"), Some("7"), Some("8"), None, None] {
-            let settings = vec![("unhandled_threshold".to_owned(), value.map(str::to_owned))];
-            store.put_settings(settings, &change("CHG-1")).await.expect("written");
-            assert_eq!(store.settings().await.expect("read").get("unhandled_threshold").map(String::as_str), value);
+            let edit = ConfigEdit::PutSetting("unhandled_threshold".to_owned(), value.map(str::to_owned));
+            store.apply(vec![edit], &change("CHG-1")).await.expect("written");
             assert_eq!(kept_settings(&path).expect("readable").get("unhandled_threshold").map(String::as_str), value);
         }
         let query = ChangeQuery { table_name: Some(SETTINGS_TABLE.into()), limit: 10, ..ChangeQuery::default() };

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use async_trait::async_trait;
 use rusqlite::{Connection, Transaction, params};
 
-use super::config::{ConfigDb, Table, refusal};
+use super::config::{Table, refusal};
 use super::connect::{Fault, open_reader};
-use crate::store::{Change, ConfigEdit, ConfigEdits, KeptTarget, StoreResult, TARGETS_TABLE, TargetStore};
+use crate::store::{KeptTarget, StoreResult, TARGETS_TABLE};
 
 pub(super) const TARGETS: Table = Table {
     name: TARGETS_TABLE,
@@ -16,18 +15,6 @@ pub(super) const TARGETS: Table = Table {
     truths: &["enabled"],
     rules_decisions: false,
 };
-
-#[async_trait]
-impl TargetStore for ConfigDb {
-    async fn targets(&self) -> StoreResult<Vec<KeptTarget>> {
-        self.read(read_all).await
-    }
-
-    async fn put_targets(&self, targets: Vec<(String, Option<KeptTarget>)>, change: &Change) -> StoreResult<()> {
-        let edits = targets.into_iter().map(|(name, target)| ConfigEdit::PutTarget(name, target)).collect();
-        self.apply(edits, change).await.map(drop)
-    }
-}
 
 pub(super) fn put(transaction: &Transaction<'_>, name: &str, target: Option<&KeptTarget>) -> rusqlite::Result<usize> {
     let Some(target) = target else {
@@ -63,9 +50,10 @@ pub fn kept_targets(path: &Path) -> StoreResult<Vec<KeptTarget>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::ConfigDb;
     use super::*;
     use crate::clock::Clock;
-    use crate::store::{ChangeLog, ChangeQuery, Operation};
+    use crate::store::{Change, ChangeLog, ChangeQuery, ConfigEdit, ConfigEdits, Operation};
 
     #[tokio::test]
     async fn a_target_is_kept_with_its_line_and_forgotten_with_another() {
@@ -78,8 +66,8 @@ mod tests {
             KeptTarget { name, kind, definition: definition.to_owned(), enabled: true }
         };
         for kept in [Some(target("a")), Some(target("a")), Some(target("b")), None, None] {
-            store.put_targets(vec![("chat".to_owned(), kept.clone())], &Change::new("alice", "c")).await.expect("done");
-            assert_eq!(store.targets().await.expect("read"), kept.clone().into_iter().collect::<Vec<_>>());
+            let edit = ConfigEdit::PutTarget("chat".to_owned(), kept.clone());
+            store.apply(vec![edit], &Change::new("alice", "c")).await.expect("done");
             assert_eq!(kept_targets(&path).expect("read"), kept.into_iter().collect::<Vec<_>>());
         }
         let query = ChangeQuery { table_name: Some(TARGETS_TABLE.into()), limit: 10, ..ChangeQuery::default() };

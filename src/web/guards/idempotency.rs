@@ -1,309 +1,201 @@
-//! `Idempotency-Key` on every POST of the API: a client that got no answer sends the same request with the same key again,
-//! and it is done once.
+//! `Idempotency-Key` on every POST of the API that does something: a client that got no answer sends the same request with
+//! the same key again, and it is done once, even if the appliance was killed and started in between.
 //!
 //! What is promised: for 24 hours, to one caller, the answer of a POST that succeeded is given again (marked
 //! `Idempotency-Replayed: true`) instead of doing it again. The same key with another request is 422; while the first is
-//! still under way, 409. A request that failed changed nothing and frees its key. A request that was begun is carried out
-//! to its end even if its client goes away, so that its answer is there when the client comes back.
+//! still under way, 409. A request that failed changed nothing and frees its key. One that was broken off by the end of the
+//! process, so that nobody knows whether it was done, is 409 and told so. A request that was begun is carried out to its end
+//! even if its client goes away, so that its answer is there when the client comes back.
 //!
-//! What is not: answers are kept in memory, bounded in number and bytes (the oldest go first), and gone after a restart.
-//! Answers that show a secret this once, and large ones, are not kept: a repeat is then told with 409 that it was done.
+//! What is not: answers that show a secret this once, and large ones, are not kept; a repeat is then told with 409 that it was
+//! done, and how to get a new secret. What is only a question (a POST that needs no more than to look) is asked again.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
-
-use axum::body::{Body, Bytes, HttpBody as _, to_bytes};
-use axum::extract::{OriginalUri, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::body::{Body, HttpBody as _, to_bytes};
+use axum::extract::{MatchedPath, OriginalUri, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::super::Web;
-use super::super::auth::Caller;
+use super::super::auth::{Caller, Principal};
 use super::super::fault::Fault;
+use super::super::rights;
+use crate::access::Right;
+use crate::admin::{KeptAnswer, Once, RepeatId, Turn};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// How long an answer is kept.
-const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Answers kept at once, and the bytes of their bodies.
-const MAX_ANSWERS: usize = 10_000;
-const MAX_BYTES: usize = 16 << 20;
-
-/// Largest answer kept; creating things is answered with some hundred bytes.
+/// Largest answer kept, in bytes; creating things is answered with some hundred.
 const MAX_ANSWER: usize = 64 << 10;
 
 /// Longest key, in characters.
 const MAX_KEY: usize = 255;
 
-/// Largest body that is read to be compared: the largest that any route takes.
+/// Largest body that is read to be compared, in bytes: the largest that any route takes.
 const MAX_BODY: usize = 16 << 20;
 
-/// Paths whose answers show a secret this once.
-const SHOW_SECRETS: [&str; 3] = ["/keys", "/users", "/secrets"];
-
-/// A caller and the key it sent.
-type Id = (String, String);
-
-type Fingerprint = [u8; 32];
-
-/// The answers kept.
-#[derive(Debug, Default)]
-pub(super) struct Answers(Mutex<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    entries: HashMap<Id, Entry>,
-    /// Ids in the order in which their answers came.
-    order: VecDeque<(Instant, Id)>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    request: Fingerprint,
-    state: Step,
-}
-
-#[derive(Debug)]
-enum Step {
-    UnderWay,
-    /// `None` if the answer is not kept.
-    Done(Option<Answer>),
-}
-
-#[derive(Debug, Clone)]
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-}
+/// Parts of paths whose answers show a secret this once, and how to get a new one if the answer was lost.
+const SHOW_SECRETS: [(&str, &str); 3] = [
+    ("/keys", "the key's value was shown once, in the answer that was lost: rotate the key to get a new one"),
+    ("/users", "the password was shown once, in the answer that was lost: reset it to get a new one"),
+    ("/secrets", "answers about secrets are given once; look at /api/v2/secrets"),
+];
 
 /// Answers a repeat, or has the request carried out once.
-pub(super) async fn once(State(web): State<Web>, caller: Caller, request: Request, next: Next) -> Response {
-    if request.method() != Method::POST || !request.headers().contains_key(&KEY) {
+pub(super) async fn once(
+    State(web): State<Web>,
+    caller: Caller,
+    principal: Principal,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !request.headers().contains_key(&KEY) || !does_something(&request) {
         return next.run(request).await;
     }
-    let (id, request, fingerprint) = match read(&caller, request).await {
+    let (id, request) = match read(&principal, request).await {
         Ok(read) => read,
         Err(fault) => return fault.into_response(),
     };
-    match web.guards.answers.begin(&id, fingerprint, Instant::now()) {
-        Ok(None) => {}
-        Ok(Some(answer)) => return answer.again(),
-        Err(fault) => return fault.into_response(),
-    }
-    let shows_secret = SHOW_SECRETS.iter().any(|part| request.uri().path().contains(part));
     // A task of its own ends even when the client does not wait for it.
     let task = tokio::spawn(async move {
-        // Frees the key if the handler panics.
-        let mut under_way = UnderWay { web: &web, id: Some(id) };
-        let response = next.run(request).await;
-        under_way.ended(response, shows_secret).await
+        match web.admin.begin_once(id, &caller.0.correlation_id).await {
+            Ok(Once::Begun(turn)) => carry_out(turn, request, next).await,
+            Ok(known) => repeated(known, request.uri().path()),
+            Err(error) => Fault::from(error).into_response(),
+        }
     });
     task.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
+fn does_something(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let needed = rights::needed(path, request.method());
+    request.method() == Method::POST && matches!(needed, Right::Operate | Right::Administer)
+}
+
 /// The request, whole, and what it is known by.
-async fn read(caller: &Caller, request: Request) -> Result<(Id, Request, Fingerprint), Fault> {
-    let key = request.headers().get(&KEY).and_then(|key| key.to_str().ok()).unwrap_or_default().trim();
+async fn read(principal: &Principal, request: Request) -> Result<(RepeatId, Request), Fault> {
+    let key = request.headers().get(&KEY).and_then(|key| key.to_str().ok()).unwrap_or_default().trim().to_owned();
     if !(1..=MAX_KEY).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Fault::field("Idempotency-Key", format!("it is not 1 to {MAX_KEY} visible ASCII characters")));
     }
-    let id = (caller.0.name.clone(), key.to_owned());
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, MAX_BODY).await;
     let body = body.map_err(|_| Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or broke off"))?;
-    let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
-    let mut hasher = Sha256::new();
-    hasher.update(uri.to_string().as_bytes());
-    hasher.update([0]);
-    hasher.update(parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes));
-    hasher.update([0]);
-    hasher.update(&body);
-    let fingerprint = hasher.finalize().into();
-    Ok((id, Request::from_parts(parts, Body::from(body)), fingerprint))
+    let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0).to_string();
+    let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let id = RepeatId {
+        key: hash(&[principal.0.as_bytes(), key.as_bytes()]),
+        // A body may hold a secret. Its hash is kept, the key is not: mixed with it, the hash cannot be guessed at.
+        request: hash(&[key.as_bytes(), uri.as_bytes(), kind, &body]),
+    };
+    Ok((id, Request::from_parts(parts, Body::from(body))))
 }
 
-impl Answers {
-    /// Begins a request, or tells what became of the same one earlier.
-    fn begin(&self, id: &Id, request: Fingerprint, now: Instant) -> Result<Option<Answer>, Fault> {
-        let mut kept = self.0.lock();
-        kept.forget_old(now);
-        let Some(entry) = kept.entries.get(id) else {
-            if kept.entries.len() >= MAX_ANSWERS && !kept.forget_oldest() {
-                let mut fault =
-                    Fault::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests with keys are under way");
-                fault.retry_after = Some(5);
-                return Err(fault);
-            }
-            kept.entries.insert(id.clone(), Entry { request, state: Step::UnderWay });
-            return Ok(None);
-        };
-        if entry.request != request {
+/// Of the parts one by one: their lengths go in, so that they cannot be shifted into each other.
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.len().to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+/// Carries it out and keeps the answer if it is one of success; the answer itself goes on. If the handler panics nobody
+/// knows how far it came: dropped, the turn leaves the request broken off.
+async fn carry_out(turn: Turn, request: Request, next: Next) -> Response {
+    let is_secret = lost_secret(request.uri().path()).is_some();
+    let response = next.run(request).await;
+    if !response.status().is_success() {
+        turn.undone().await;
+        return response;
+    }
+    let fits = response.body().size_hint().exact().is_some_and(|length| length <= MAX_ANSWER as u64);
+    if is_secret || !fits {
+        turn.done(None).await;
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let Ok(body) = to_bytes(body, MAX_ANSWER).await else {
+        turn.done(None).await;
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let text = |(name, value): (&HeaderName, &HeaderValue)| Some((name.to_string(), value.to_str().ok()?.to_owned()));
+    let headers = parts.headers.iter().filter_map(text).collect();
+    turn.done(Some(KeptAnswer { status: parts.status.as_u16(), headers, body: body.to_vec() })).await;
+    Response::from_parts(parts, Body::from(body))
+}
+
+fn lost_secret(path: &str) -> Option<&'static str> {
+    SHOW_SECRETS.iter().find(|(part, _)| path.contains(part)).map(|(_, advice)| *advice)
+}
+
+/// The answer to a request of which something is known.
+fn repeated(known: Once, path: &str) -> Response {
+    let conflict = |error: &str, detail: String| {
+        let mut fault = Fault::new(StatusCode::CONFLICT, error);
+        fault.detail = Some(detail);
+        fault.into_response()
+    };
+    match known {
+        Once::Done(Some(answer)) => again(answer),
+        Once::Done(None) => {
+            let advice = lost_secret(path).unwrap_or("large answers are given once; look at what is there");
+            conflict("this was done already, and its answer is not kept", advice.to_owned())
+        }
+        Once::BrokenOff(correlation_id) => conflict(
+            "this was begun, and the appliance stopped before its end: it may have been done or not",
+            format!(
+                "look at what is there and at /api/v2/config-audit?correlation_id={correlation_id}; if it was not done, send \
+                 it with a new Idempotency-Key"
+            ),
+        ),
+        Once::Begun(_) | Once::UnderWay => {
+            let mut fault = Fault::new(StatusCode::CONFLICT, "the same request is under way");
+            fault.retry_after = Some(1);
+            fault.into_response()
+        }
+        Once::Other => {
             let mut fault =
                 Fault::new(StatusCode::UNPROCESSABLE_ENTITY, "this Idempotency-Key was used for another request");
             fault.detail = Some("take a new key for each thing to be done".to_owned());
-            return Err(fault);
-        }
-        match &entry.state {
-            Step::Done(Some(answer)) => Ok(Some(answer.clone())),
-            Step::Done(None) => {
-                let mut fault = Fault::new(StatusCode::CONFLICT, "this was done already, and its answer is not kept");
-                fault.detail =
-                    Some("answers that show a secret, or are large, are given once; look at what is there".to_owned());
-                Err(fault)
-            }
-            Step::UnderWay => {
-                let mut fault = Fault::new(StatusCode::CONFLICT, "the same request is under way");
-                fault.retry_after = Some(1);
-                Err(fault)
-            }
-        }
-    }
-
-    fn end(&self, id: Id, answer: Option<Answer>, now: Instant) {
-        let mut kept = self.0.lock();
-        let bytes = answer.as_ref().map_or(0, |answer| answer.body.len());
-        while kept.bytes + bytes > MAX_BYTES && kept.forget_oldest() {}
-        kept.bytes += bytes;
-        if let Some(entry) = kept.entries.get_mut(&id) {
-            entry.state = Step::Done(answer);
-        }
-        kept.order.push_back((now, id));
-    }
-
-    fn free(&self, id: &Id) {
-        self.0.lock().entries.remove(id);
-    }
-}
-
-impl Kept {
-    fn forget_old(&mut self, now: Instant) {
-        while self.order.front().is_some_and(|(at, _)| now.duration_since(*at) >= KEPT) {
-            self.forget_oldest();
-        }
-    }
-
-    /// Whether there was one.
-    fn forget_oldest(&mut self) -> bool {
-        let Some((_, id)) = self.order.pop_front() else { return false };
-        if let Some(Entry { state: Step::Done(Some(answer)), .. }) = self.entries.remove(&id) {
-            self.bytes -= answer.body.len();
-        }
-        true
-    }
-}
-
-impl Answer {
-    fn again(self) -> Response {
-        let mut response = (self.status, self.body).into_response();
-        *response.headers_mut() = self.headers;
-        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-        response
-    }
-}
-
-/// A request that is being carried out.
-struct UnderWay<'a> {
-    web: &'a Web,
-    id: Option<Id>,
-}
-
-impl UnderWay<'_> {
-    /// Keeps the answer if it is one of success; the answer itself goes on.
-    async fn ended(&mut self, response: Response, shows_secret: bool) -> Response {
-        let answers = &self.web.guards.answers;
-        if !response.status().is_success() {
-            return response;
-        }
-        let Some(id) = self.id.take() else { return response };
-        let fits = response.body().size_hint().exact().is_some_and(|length| length <= MAX_ANSWER as u64);
-        if shows_secret || !fits {
-            answers.end(id, None, Instant::now());
-            return response;
-        }
-        let (parts, body) = response.into_parts();
-        match to_bytes(body, MAX_ANSWER).await {
-            Ok(body) => {
-                let answer = Answer { status: parts.status, headers: parts.headers.clone(), body: body.clone() };
-                answers.end(id, Some(answer), Instant::now());
-                Response::from_parts(parts, Body::from(body))
-            }
-            Err(_) => {
-                answers.end(id, None, Instant::now());
-                StatusCode::INTERNAL_SERVER_ERROR.into_response()
-            }
+            fault.into_response()
         }
     }
 }
 
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.web.guards.answers.free(&id);
+fn again(answer: KeptAnswer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    let mut response = (status, answer.body).into_response();
+    let headers = response.headers_mut();
+    headers.clear();
+    for (name, value) in &answer.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.append(name, value);
         }
     }
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    response
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn id(key: &str) -> Id {
-        ("alice".to_owned(), key.to_owned())
-    }
-
-    fn answer(bytes: usize) -> Option<Answer> {
-        let body = Bytes::from(vec![b'x'; bytes]);
-        Some(Answer { status: StatusCode::CREATED, headers: HeaderMap::new(), body })
-    }
-
-    fn status(outcome: Result<Option<Answer>, Fault>) -> u16 {
-        match outcome {
-            Ok(None) => 0,
-            Ok(Some(answer)) => answer.status.as_u16(),
-            Err(fault) => fault.status.as_u16(),
-        }
+    #[test]
+    fn a_request_is_known_by_its_parts_and_not_by_their_sum() {
+        assert_eq!(hash(&[b"a", b"b"]), hash(&[b"a", b"b"]));
+        assert_ne!(hash(&[b"ab", b""]), hash(&[b"a", b"b"]));
+        assert_ne!(hash(&[b"a"]), hash(&[b"a", b""]));
     }
 
     #[test]
-    fn a_key_is_one_request_of_one_caller_for_a_day() {
-        let (answers, now) = (Answers::default(), Instant::now());
-        assert_eq!(status(answers.begin(&id("k"), [1; 32], now)), 0, "it is begun");
-        assert_eq!(status(answers.begin(&id("k"), [1; 32], now)), 409, "it is under way");
-        answers.end(id("k"), answer(3), now);
-        assert_eq!(status(answers.begin(&id("k"), [1; 32], now)), 201, "it is told again");
-        assert_eq!(status(answers.begin(&id("k"), [2; 32], now)), 422, "it is another request");
-        let bob = ("bob".to_owned(), "k".to_owned());
-        assert_eq!(status(answers.begin(&bob, [2; 32], now)), 0, "another caller has keys of its own");
-        answers.free(&bob);
-        assert_eq!(status(answers.begin(&bob, [3; 32], now)), 0, "what failed may be tried again");
-        answers.end(bob.clone(), None, now);
-        assert_eq!(status(answers.begin(&bob, [3; 32], now)), 409, "what is not kept is not done again");
-        assert_eq!(status(answers.begin(&id("k"), [2; 32], now + KEPT)), 0, "a day is over");
-    }
-
-    #[test]
-    fn answers_are_bounded_in_number_and_bytes_and_the_oldest_go_first() {
-        let (answers, now) = (Answers::default(), Instant::now());
-        for number in 0..MAX_ANSWERS + 5 {
-            let id = id(&number.to_string());
-            assert_eq!(status(answers.begin(&id, [1; 32], now)), 0);
-            answers.end(id, answer(10), now);
-        }
-        assert_eq!(answers.0.lock().entries.len(), MAX_ANSWERS);
-        assert_eq!(status(answers.begin(&id("4"), [2; 32], now)), 0, "the oldest are gone");
-        assert_eq!(status(answers.begin(&id("9"), [1; 32], now)), 201);
-        for number in 0..MAX_BYTES / MAX_ANSWER + 9 {
-            let id = id(&format!("large-{number}"));
-            drop(answers.begin(&id, [1; 32], now));
-            answers.end(id, answer(MAX_ANSWER), now);
-        }
-        assert!(answers.0.lock().bytes <= MAX_BYTES);
+    fn whoever_lost_an_answer_with_a_secret_is_told_how_to_get_another() {
+        assert!(lost_secret("/keys").is_some_and(|advice| advice.contains("rotate")));
+        assert!(lost_secret("/users/anna/password").is_some_and(|advice| advice.contains("reset")));
+        assert_eq!(lost_secret("/rules"), None);
     }
 }

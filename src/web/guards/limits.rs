@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 
 use super::super::Web;
-use super::super::auth::Caller;
+use super::super::auth::Principal;
 use super::super::fault::Fault;
 use super::super::origin::peer;
 
@@ -104,12 +104,12 @@ pub(super) async fn by_address(State(web): State<Web>, request: Request, next: N
 }
 
 /// Refuses a key or user that asks too often.
-pub(super) async fn by_caller(State(web): State<Web>, caller: Caller, request: Request, next: Next) -> Response {
+pub(super) async fn by_caller(State(web): State<Web>, principal: Principal, request: Request, next: Next) -> Response {
     let per_minute = web.admin.api_settings().per_caller;
     if per_minute == 0 {
         return next.run(request).await;
     }
-    let found = web.guards.callers.take(caller.0.name.clone(), per_minute, Instant::now());
+    let found = web.guards.callers.take(principal.0, per_minute, Instant::now());
     answered(found, "too many requests with this key", request, next).await
 }
 

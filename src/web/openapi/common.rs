@@ -148,7 +148,7 @@ fn add_components(document: &mut Value) {
         "ChangeReason": {"name": "X-Change-Reason", "in": "header", "required": false, "description": "Why, for the change \
             trail; a body's member `reason` wins", "schema": {"type": "string", "maxLength": LONGEST_REASON}},
         "IdempotencyKey": {"name": "Idempotency-Key", "in": "header", "required": false, "description": "The same request with \
-            the same key is carried out once within 24 hours; another request with it is 422", "schema": {"type": "string",
+            the same key is carried out once within 24 hours, over restarts too; another request with it is 422", "schema": {"type": "string",
             "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}},
         "NeededReason": {"name": "X-Change-Reason", "in": "header", "required": true, "description": "Why, for the change \
             trail", "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_REASON, "pattern": "[A-Za-z0-9]"}},
@@ -215,7 +215,7 @@ fn add_parameters(operation: &mut Map<String, Value>, path: &str, right: Right, 
     if path.starts_with("/api/v2/") {
         parameters.push(json!({"$ref": "#/components/parameters/AcceptVersion"}));
     }
-    if method == Method::POST {
+    if is_done_once(path, method) {
         parameters.push(json!({"$ref": "#/components/parameters/IdempotencyKey"}));
     }
     // What needs no more than to look is only a question, whatever its method; a body that must have a reason has it itself.
@@ -224,6 +224,11 @@ fn add_parameters(operation: &mut Map<String, Value>, path: &str, right: Right, 
         let which = if is_needed { "NeededReason" } else { "ChangeReason" };
         parameters.push(json!({"$ref": format!("#/components/parameters/{which}")}));
     }
+}
+
+/// Whether an operation takes an idempotency key: what needs no more than to look is asked again without harm.
+fn is_done_once(path: &str, method: &Method) -> bool {
+    method == Method::POST && declared(path, method).is_some_and(|right| !matches!(right, Right::Own | Right::Read))
 }
 
 /// The problems that any operation of this form may answer with; those of its own it names itself.
@@ -236,8 +241,11 @@ fn add_problems(operation: &mut Map<String, Value>, path: &str, method: &Method)
         (StatusCode::TOO_MANY_REQUESTS, "Too many requests"),
         (StatusCode::SERVICE_UNAVAILABLE, "Not possible now"),
     ];
-    if method == Method::POST {
-        statuses.push((StatusCode::CONFLICT, "The same request, by its Idempotency-Key, is under way or was done"));
+    if is_done_once(path, method) {
+        statuses.push((
+            StatusCode::CONFLICT,
+            "The same request, by its Idempotency-Key, is under way, was broken off, or was done and its answer not kept",
+        ));
         statuses.push((StatusCode::UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request"));
         statuses.push((StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"));
     }
