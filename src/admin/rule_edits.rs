@@ -31,8 +31,8 @@ pub enum RuleEdit {
     Change(RuleId, RuleChange),
     /// A rule goes into force or out of it.
     Activate(RuleId, Activity),
-    /// A rule goes.
-    Delete(RuleId),
+    /// A rule goes; with a tag only if it is still its own.
+    Delete(RuleId, Option<String>),
 }
 
 /// Whether a rule is in force.
@@ -198,8 +198,11 @@ impl Plan {
                 let draft = RuleDraft { is_active: *activity == Activity::On, ..old.draft.clone() };
                 Ok(self.replace(old, draft))
             }
-            RuleEdit::Delete(id) => {
-                self.rule(*id)?;
+            RuleEdit::Delete(id, seen) => {
+                let tag = rule_tag(&self.rule(*id)?);
+                if seen.as_ref().is_some_and(|seen| *seen != tag) {
+                    return Err(AdminError::Stale { what: "rule", key: id.to_string(), tag });
+                }
                 self.expect(*id);
                 self.rules.remove(id);
                 self.edits.push(ConfigEdit::RemoveRule(*id));
@@ -450,7 +453,7 @@ mod tests {
         assert_eq!((first.draft.is_active, first.draft.priority), (false, 7));
         let wrong = json!({"priority": "soon"}).as_object().expect("members").clone();
         let refused = edits(vec![
-            RuleEdit::Delete(RuleId(1)),
+            RuleEdit::Delete(RuleId(1), None),
             RuleEdit::Change(RuleId(1), members),
             RuleEdit::Change(RuleId(2), wrong),
         ]);

@@ -143,7 +143,7 @@ fn edit(item: &BulkItem) -> Result<RuleEdit, AdminError> {
         BulkAction::Change => RuleEdit::Change(id()?, rule()?.clone()),
         BulkAction::Enable => RuleEdit::Activate(id()?, Activity::On),
         BulkAction::Disable => RuleEdit::Activate(id()?, Activity::Off),
-        BulkAction::Delete => RuleEdit::Delete(id()?),
+        BulkAction::Delete => RuleEdit::Delete(id()?, None),
     })
 }
 

@@ -64,8 +64,7 @@ pub(super) async fn add_dev_host(State(web): State<Web>, posted: Posted) -> Answ
 /// `GET /dev-hosts/remove?hostname=`.
 pub(super) async fn confirm_dev_host(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
     let host = web.admin.dev_host(&fields.text("hostname")).await?.hostname;
-    let frame = Frame::new(&web, &by, "dev-hosts");
-    shown(&confirm_dev_host_page(frame, host, Trouble::default(), String::new()))
+    shown(&confirm_dev_host_page(Frame::new(&web, &by, "dev-hosts"), host))
 }
 
 /// `POST /dev-hosts/remove`.
@@ -74,13 +73,11 @@ pub(super) async fn remove_dev_host(State(web): State<Web>, posted: Posted) -> A
     let Err(error) = web.admin.remove_dev_host(&host, &posted.by.actor, posted.fields.get("reason")).await else {
         return Ok(done("/dev-hosts", "host-removed"));
     };
-    let frame = Frame::new(&web, &posted.by, "dev-hosts");
-    let trouble = Trouble::from(error);
-    let status = trouble.status;
-    shown_again(&confirm_dev_host_page(frame, host, trouble, posted.fields.text("reason")), status)
+    confirm_dev_host_page(Frame::new(&web, &posted.by, "dev-hosts"), host).again(error, &posted.fields)
 }
 
-fn confirm_dev_host_page(frame: Frame, host: String, trouble: Trouble, reason: String) -> ConfirmPage {
+/// The row is the host's name and nothing else: it is there or not, so there is no version to be missed.
+fn confirm_dev_host_page(frame: Frame, host: String) -> ConfirmPage {
     ConfirmPage {
         frame,
         title: "Remove a development host".into(),
@@ -90,8 +87,8 @@ fn confirm_dev_host_page(frame: Frame, host: String, trouble: Trouble, reason: S
         hidden: vec![("hostname", host)],
         button: "Remove host",
         back: "/dev-hosts".into(),
-        trouble,
-        reason,
+        trouble: Trouble::default(),
+        reason: String::new(),
     }
 }
 
@@ -200,44 +197,32 @@ pub(super) async fn save_team(State(web): State<Web>, posted: Posted) -> Answer<
 
 /// `GET /teams/remove?hostname=`.
 pub(super) async fn confirm_team(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
-    let row = web.admin.device_team(&fields.text("hostname")).await?;
-    let team = Some(row.team_assignment.as_str().to_owned());
-    let frame = Frame::new(&web, &by, "teams");
-    shown(&confirm_team_page(frame, row.hostname, team, Trouble::default(), String::new()))
+    shown(&confirm_team_page(&web, Frame::new(&web, &by, "teams"), &fields.text("hostname")).await?)
 }
 
 /// `POST /teams/remove`.
 pub(super) async fn remove_team(State(web): State<Web>, posted: Posted) -> Answer<Response> {
     let host = posted.fields.text("hostname");
-    let reason = posted.fields.get("reason");
-    let Err(error) = web.admin.remove_device_team(&host, None, &posted.by.actor, reason).await else {
+    let (expected, reason) = (expected(&posted.fields), posted.fields.get("reason"));
+    let Err(error) = web.admin.remove_device_team(&host, expected, &posted.by.actor, reason).await else {
         return Ok(done("/teams", "team-removed"));
     };
-    let frame = Frame::new(&web, &posted.by, "teams");
-    let trouble = Trouble::from(error);
-    let status = trouble.status;
-    shown_again(&confirm_team_page(frame, host, None, trouble, posted.fields.text("reason")), status)
+    confirm_team_page(&web, Frame::new(&web, &posted.by, "teams"), &host).await?.again(error, &posted.fields)
 }
 
-fn confirm_team_page(
-    frame: Frame,
-    host: String,
-    team: Option<String>,
-    trouble: Trouble,
-    reason: String,
-) -> ConfirmPage {
-    let mut facts = vec![("Host", visible(&host))];
-    facts.extend(team.map(|team| ("Team", visible(&team))));
-    ConfirmPage {
+/// Asks about the row as it is now; the answer counts for that one.
+async fn confirm_team_page(web: &Web, frame: Frame, host: &str) -> Answer<ConfirmPage> {
+    let row = web.admin.device_team(host).await?;
+    Ok(ConfirmPage {
         frame,
         title: "Remove a team assignment".into(),
         consequence: "Alerts about unhandled events of this host will go to the default team.",
-        facts,
+        facts: vec![("Host", visible(&row.hostname)), ("Team", visible(row.team_assignment.as_str()))],
         action: "/teams/remove".into(),
-        hidden: vec![("hostname", host)],
+        hidden: vec![("version", team_tag(&row)), ("hostname", row.hostname)],
         button: "Remove assignment",
         back: "/teams".into(),
-        trouble,
-        reason,
-    }
+        trouble: Trouble::default(),
+        reason: String::new(),
+    })
 }

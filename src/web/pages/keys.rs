@@ -143,8 +143,7 @@ fn shown_once(made: &ShownKey) -> (String, String) {
 /// `GET /keys/revoke?name=`.
 pub(super) async fn confirm(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
     let key = web.admin.api_key(&fields.text("name")).await?;
-    let frame = Frame::new(&web, &by, "keys");
-    shown(&confirm_page(frame, key.name, Trouble::default(), String::new()))
+    shown(&confirm_page(Frame::new(&web, &by, "keys"), key.name))
 }
 
 /// `POST /keys/revoke`.
@@ -153,13 +152,10 @@ pub(super) async fn revoke(State(web): State<Web>, posted: Posted) -> Answer<Res
     let Err(error) = web.admin.revoke_api_key(&name, &posted.by.actor, posted.fields.get("reason")).await else {
         return Ok(done("/keys", "key-revoked"));
     };
-    let frame = Frame::new(&web, &posted.by, "keys");
-    let trouble = Trouble::from(error);
-    let status = trouble.status;
-    shown_again(&confirm_page(frame, name, trouble, posted.fields.text("reason")), status)
+    confirm_page(Frame::new(&web, &posted.by, "keys"), name).again(error, &posted.fields)
 }
 
-fn confirm_page(frame: Frame, name: String, trouble: Trouble, reason: String) -> ConfirmPage {
+fn confirm_page(frame: Frame, name: String) -> ConfirmPage {
     ConfirmPage {
         frame,
         title: "Revoke an API key".into(),
@@ -169,7 +165,7 @@ fn confirm_page(frame: Frame, name: String, trouble: Trouble, reason: String) ->
         hidden: vec![("name", name)],
         button: "Revoke key",
         back: "/keys".into(),
-        trouble,
-        reason,
+        trouble: Trouble::default(),
+        reason: String::new(),
     }
 }

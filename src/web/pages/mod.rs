@@ -249,10 +249,11 @@ impl Trouble {
     fn from_fault(fault: Fault) -> Self {
         Self {
             field: fault.field.clone().unwrap_or_default().into(),
-            why: match (&fault.field, fault.detail) {
-                (Some(_), Some(detail)) => detail,
-                (_, Some(detail)) => format!("{}: {detail}", fault.error),
-                (_, None) => fault.error,
+            why: match (&fault.field, fault.detail, fault.items.first()) {
+                (Some(_), Some(detail), _) => detail,
+                (_, Some(detail), _) => format!("{}: {detail}", fault.error),
+                (_, None, Some(first)) => format!("{}: {}", fault.error, first.why),
+                (_, None, None) => fault.error,
             },
             status: fault.status,
         }
@@ -318,4 +319,14 @@ struct ConfirmPage {
     back: String,
     trouble: Trouble,
     reason: String,
+}
+
+impl ConfirmPage {
+    /// Asks once more after it could not be done: what is removed by then may be another than the one that was looked at.
+    fn again(mut self, error: AdminError, fields: &Fields) -> Answer<Response> {
+        self.trouble = error.into();
+        self.reason = fields.text("reason");
+        let status = self.trouble.status;
+        shown_again(&self, status)
+    }
 }

@@ -1,15 +1,18 @@
 //! What the list of rules does to several at once: in and out of force, up and down, removed after a question.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::super::Web;
 use super::super::fault::{Answer, Fault};
 use super::super::input::{Fields, Posted};
 use super::views::RuleRow;
-use super::{ConfirmPage, Frame, Trouble, done, shown, shown_again};
-use crate::admin::{Activity, AdminError, Order, RuleEdit};
-use crate::model::RuleId;
+use super::{ConfirmPage, Frame, Trouble, done, shown};
+use crate::admin::{Activity, AdminError, Order, RuleEdit, rule_tag};
+use crate::model::{Rule, RuleId};
 
 /// Rules that the question before a removal names; of more it says how many.
 const NAMED: usize = 10;
@@ -35,16 +38,14 @@ pub(super) async fn act(State(web): State<Web>, posted: Posted) -> Answer<Respon
     match fields.text("action").as_str() {
         "enable" => activate(&web, &posted, &ids, Activity::On).await,
         "disable" => activate(&web, &posted, &ids, Activity::Off).await,
-        "delete" => shown(&question(&web, &posted, &ids, Trouble::default()).await?),
+        "delete" => shown(&question(&web, &posted, &ids).await?),
         "delete-them" => {
-            let edits: Vec<RuleEdit> = ids.iter().map(|id| RuleEdit::Delete(*id)).collect();
+            let seen = versions(fields);
+            let delete = |id: &RuleId| RuleEdit::Delete(*id, seen.get(&id.to_string()).cloned());
+            let edits: Vec<RuleEdit> = ids.iter().map(delete).collect();
             match web.admin.edit_rules(&edits, false, &posted.by.actor, fields.get("reason")).await {
                 Ok(_) => Ok(done("/rules", "rules-deleted")),
-                Err(error) => {
-                    let page = question(&web, &posted, &ids, error.into()).await?;
-                    let status = page.trouble.status;
-                    shown_again(&page, status)
-                }
+                Err(error) => question(&web, &posted, &ids).await?.again(error, fields),
             }
         }
         _ => Err(Fault::field("action", "it is not `enable`, `disable` or `delete`")),
@@ -68,19 +69,33 @@ async fn moved(web: &Web, up: Option<RuleId>, down: Option<RuleId>) -> Result<Op
     Ok(Some(if up.is_some() { Order::Before(id, neighbour) } else { Order::After(id, neighbour) }))
 }
 
-async fn question(web: &Web, posted: &Posted, ids: &[RuleId], trouble: Trouble) -> Answer<ConfirmPage> {
+/// The tags that the rules had when they were asked about, by their numbers.
+fn versions(fields: &Fields) -> HashMap<String, String> {
+    let versions = fields.all("version").filter_map(|version| version.split_once(':'));
+    versions.map(|(id, tag)| (id.to_owned(), tag.to_owned())).collect()
+}
+
+/// Asks about the rules as they are now; the answer counts for those.
+async fn question(web: &Web, posted: &Posted, ids: &[RuleId]) -> Answer<ConfirmPage> {
     let rules = web.admin.rules().await?.rules;
-    let chosen = rules.iter().filter(|rule| ids.contains(&rule.id));
+    let chosen: Vec<&Rule> = rules.iter().filter(|rule| ids.contains(&rule.id)).collect();
+    if chosen.is_empty() {
+        return Err(Fault::new(StatusCode::NOT_FOUND, "none of these rules is there any more"));
+    }
+    let named = chosen.iter().take(NAMED).map(|rule| RuleRow::new(rule));
     let mut facts: Vec<(&'static str, String)> =
-        chosen.take(NAMED).map(RuleRow::new).map(|row| ("Rule", format!("{}: {}", row.id, row.condition()))).collect();
-    if ids.len() > NAMED {
-        facts.push(("Further rules", (ids.len() - NAMED).to_string()));
+        named.map(|row| ("Rule", format!("{}: {}", row.id, row.condition()))).collect();
+    if chosen.len() > NAMED {
+        facts.push(("Further rules", (chosen.len() - NAMED).to_string()));
     }
     let mut hidden: Vec<(&'static str, String)> = vec![("action", "delete-them".to_owned())];
-    hidden.extend(ids.iter().map(|id| ("id", id.to_string())));
+    for rule in &chosen {
+        hidden.push(("id", rule.id.to_string()));
+        hidden.push(("version", format!("{}:{}", rule.id, rule_tag(rule))));
+    }
     Ok(ConfirmPage {
         frame: Frame::new(web, &posted.by, "rules"),
-        title: format!("Delete {} rules", ids.len()),
+        title: format!("Delete {} rules", chosen.len()),
         consequence: "Events that only these rules match will count as unhandled. The rules stay in the change log; to stop \
                       them for a while, disable them instead.",
         facts,
@@ -88,7 +103,7 @@ async fn question(web: &Web, posted: &Posted, ids: &[RuleId], trouble: Trouble) 
         hidden,
         button: "Delete rules",
         back: "/rules".into(),
-        trouble,
+        trouble: Trouble::default(),
         reason: posted.fields.text("reason"),
     })
 }

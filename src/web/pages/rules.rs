@@ -301,38 +301,42 @@ fn input(fields: &Fields) -> RuleInput {
 /// `GET /rules/{id}/delete`.
 pub(super) async fn confirm_delete(State(web): State<Web>, by: SignedIn, Segment(id): Segment) -> Answer<Response> {
     let rule = web.admin.rule(rule_id(&id)?).await?;
-    shown(&confirm_page(Frame::new(&web, &by, "rules"), &rule, Trouble::default(), String::new()))
+    shown(&confirm_page(Frame::new(&web, &by, "rules"), &rule))
 }
 
 /// `POST /rules/{id}/delete`.
 pub(super) async fn delete(State(web): State<Web>, Segment(id): Segment, posted: Posted) -> Answer<Response> {
     let id = rule_id(&id)?;
+    let (expected, reason) = (expected(&posted.fields), posted.fields.get("reason"));
+    let Err(error) = web.admin.delete_rule(id, expected, &posted.by.actor, reason).await else {
+        return Ok(done("/rules", "rule-deleted"));
+    };
     let rule = web.admin.rule(id).await?;
-    match web.admin.delete_rule(id, expected(&posted.fields), &posted.by.actor, posted.fields.get("reason")).await {
-        Ok(()) => Ok(done("/rules", "rule-deleted")),
-        Err(error) => {
-            let trouble = Trouble::from(error);
-            let status = trouble.status;
-            let frame = Frame::new(&web, &posted.by, "rules");
-            shown_again(&confirm_page(frame, &rule, trouble, posted.fields.text("reason")), status)
-        }
-    }
+    confirm_page(Frame::new(&web, &posted.by, "rules"), &rule).again(error, &posted.fields)
 }
 
-fn confirm_page(frame: Frame, rule: &Rule, trouble: Trouble, reason: String) -> ConfirmPage {
+/// Asks about the rule as it is now; the answer counts for that one.
+fn confirm_page(frame: Frame, rule: &Rule) -> ConfirmPage {
     let row = RuleRow::new(rule);
     ConfirmPage {
         frame,
         title: format!("Delete rule {}", rule.id),
         consequence: "Events that only this rule matches will count as unhandled. The rule stays in the change log; \
                       to stop it for a while, edit it and make it inactive instead.",
-        facts: vec![("Condition", row.condition()), ("Handling", row.prod), ("Team", row.team)],
+        facts: vec![
+            ("Condition", row.condition()),
+            ("Priority", row.priority.to_string()),
+            ("Handling", row.prod),
+            ("Development", row.dev),
+            ("Team", row.team),
+            ("State", if row.active { "active" } else { "inactive" }.to_owned()),
+        ],
         action: format!("/rules/{}/delete", rule.id),
         hidden: vec![("version", rule_tag(rule))],
         button: "Delete rule",
         back: "/rules".into(),
-        trouble,
-        reason,
+        trouble: Trouble::default(),
+        reason: String::new(),
     }
 }
 

@@ -85,34 +85,39 @@ pub(super) async fn save(State(web): State<Web>, posted: Posted) -> Answer<Respo
 
 /// `GET /targets/remove?name=`.
 pub(super) async fn confirm(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
-    let name = web.admin.target_definition(&fields.text("name"))?.name;
-    shown(&remove_page(Frame::new(&web, &by, "targets"), name, Trouble::default(), String::new()))
+    shown(&remove_page(&web, Frame::new(&web, &by, "targets"), &fields.text("name"))?)
 }
 
 /// `POST /targets/remove`.
 pub(super) async fn remove(State(web): State<Web>, posted: Posted) -> Answer<Response> {
     let name = posted.fields.text("name");
-    let reason = posted.fields.get("reason");
-    let Err(error) = web.admin.remove_target(&name, None, &posted.by.actor, reason).await else {
+    let (expected, reason) = (expected(&posted.fields), posted.fields.get("reason"));
+    let Err(error) = web.admin.remove_target(&name, expected, &posted.by.actor, reason).await else {
         return Ok(done("/targets", "target-removed"));
     };
-    let trouble = Trouble::from(error);
-    let status = trouble.status;
-    let frame = Frame::new(&web, &posted.by, "targets");
-    shown_again(&remove_page(frame, name, trouble, posted.fields.text("reason")), status)
+    remove_page(&web, Frame::new(&web, &posted.by, "targets"), &name)?.again(error, &posted.fields)
 }
 
-fn remove_page(frame: Frame, name: String, trouble: Trouble, reason: String) -> ConfirmPage {
-    ConfirmPage {
+/// Asks about the target as it is now; the answer counts for that one.
+fn remove_page(web: &Web, frame: Frame, name: &str) -> Answer<ConfirmPage> {
+    let target = web.admin.target_definition(name)?;
+    let state = if target.enabled { "in use" } else { "switched off" };
+    let definition = target.definition.unwrap_or_else(|| "in the configuration file".to_owned());
+    Ok(ConfirmPage {
         frame,
         title: "Remove a delivery target".into(),
         consequence: "It is not spoken to any more. Alerts that wait for it are kept until you move or discard them.",
-        facts: vec![("Target", visible(&name))],
+        facts: vec![
+            ("Target", visible(&target.name)),
+            ("Kind", visible(&target.kind)),
+            ("State", state.to_owned()),
+            ("Definition", visible(&definition)),
+        ],
         action: "/targets/remove".into(),
-        hidden: vec![("name", name)],
+        hidden: vec![("version", web.admin.target_tag(name).unwrap_or_default()), ("name", target.name)],
         button: "Remove target",
         back: "/targets".into(),
-        trouble,
-        reason,
-    }
+        trouble: Trouble::default(),
+        reason: String::new(),
+    })
 }

@@ -139,8 +139,7 @@ fn again(web: &Web, frame: Frame, trouble: Trouble) -> Answer<Response> {
 
 /// `GET /outboxes/discard?name=`.
 pub(super) async fn confirm_discard(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
-    let frame = Frame::new(&web, &by, "targets");
-    shown(&discard_page(&web, frame, fields.text("name"), Trouble::default(), String::new()))
+    shown(&discard_page(&web, Frame::new(&web, &by, "targets"), fields.text("name")))
 }
 
 /// `POST /outboxes/discard`.
@@ -149,13 +148,10 @@ pub(super) async fn discard_outbox(State(web): State<Web>, posted: Posted) -> An
     let Err(error) = web.admin.discard_outbox(&name, &posted.by.actor, posted.fields.get("reason")).await else {
         return Ok(done("/targets", "outbox-discarded"));
     };
-    let frame = Frame::new(&web, &posted.by, "targets");
-    let trouble = Trouble::from(error);
-    let status = trouble.status;
-    shown_again(&discard_page(&web, frame, name, trouble, posted.fields.text("reason")), status)
+    discard_page(&web, Frame::new(&web, &posted.by, "targets"), name).again(error, &posted.fields)
 }
 
-fn discard_page(web: &Web, frame: Frame, name: String, trouble: Trouble, reason: String) -> ConfirmPage {
+fn discard_page(web: &Web, frame: Frame, name: String) -> ConfirmPage {
     let abandoned = web.admin.target_lines().abandoned;
     let waiting = abandoned.iter().find(|line| line.name.as_str() == name).map_or(0, |line| line.waiting.items);
     ConfirmPage {
@@ -167,8 +163,8 @@ fn discard_page(web: &Web, frame: Frame, name: String, trouble: Trouble, reason:
         hidden: vec![("name", name)],
         button: "Discard alerts",
         back: "/targets".into(),
-        trouble,
-        reason,
+        trouble: Trouble::default(),
+        reason: String::new(),
     }
 }
 

@@ -152,8 +152,7 @@ fn parse_role(text: &str) -> Result<Role, AdminError> {
 /// `GET /users/remove?name=`.
 pub(super) async fn confirm(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
     let user = web.admin.user(&fields.text("name")).await?;
-    let frame = Frame::new(&web, &by, "users");
-    shown(&confirm_page(frame, user.name, Trouble::default(), String::new()))
+    shown(&confirm_page(Frame::new(&web, &by, "users"), user.name))
 }
 
 /// `POST /users/remove`.
@@ -162,13 +161,10 @@ pub(super) async fn remove(State(web): State<Web>, posted: Posted) -> Answer<Res
     let Err(error) = web.admin.delete_user(&name, &posted.by.actor, posted.fields.get("reason")).await else {
         return Ok(done("/users", "user-removed"));
     };
-    let frame = Frame::new(&web, &posted.by, "users");
-    let trouble = Trouble::from(error);
-    let status = trouble.status;
-    shown_again(&confirm_page(frame, name, trouble, posted.fields.text("reason")), status)
+    confirm_page(Frame::new(&web, &posted.by, "users"), name).again(error, &posted.fields)
 }
 
-fn confirm_page(frame: Frame, name: String, trouble: Trouble, reason: String) -> ConfirmPage {
+fn confirm_page(frame: Frame, name: String) -> ConfirmPage {
     ConfirmPage {
         frame,
         title: "Remove a user".into(),
@@ -178,7 +174,7 @@ fn confirm_page(frame: Frame, name: String, trouble: Trouble, reason: String) ->
         hidden: vec![("name", name)],
         button: "Remove user",
         back: "/users".into(),
-        trouble,
-        reason,
+        trouble: Trouble::default(),
+        reason: String::new(),
     }
 }
