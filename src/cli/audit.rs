@@ -1,7 +1,8 @@
-//! `muttd audit`: the change log from the command line: whether it is as it was written, its head, and its lines.
+//! `muttd audit`: the change log from the command line: whether it is as it was written, its head, and its lines; and the
+//! files of the event audit.
 //!
 //! `verify` and `head` read the data directory themselves, so that they work on a stopped appliance and do not have to
-//! believe a running one; `list` and `accept` ask the running appliance.
+//! believe a running one; `list`, `accept` and `partitions` ask the running appliance.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,6 +63,8 @@ enum AuditCommand {
         #[arg(long)]
         reason: String,
     },
+    /// List the files of the event audit, newest first: their months, rows, bytes and states.
+    Partitions,
 }
 
 /// Runs the command.
@@ -107,6 +110,11 @@ pub async fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
                     format!("accepted; the log as it was is kept in store/trail/{evidence}\n")
                 }
             );
+            Ok(ExitCode::SUCCESS)
+        }
+        AuditCommand::Partitions => {
+            let answer = Api::new(&args.api)?.ask(Method::GET, "/partitions", None).await?;
+            print!("{}", if json { format!("{answer:#}\n") } else { partitions(&answer) });
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -200,11 +208,44 @@ fn lines(answer: &Value) -> String {
     changes.map(line).collect()
 }
 
+fn partitions(answer: &Value) -> String {
+    let files = answer["partitions"].as_array().into_iter().flatten();
+    let line = |file: &Value| {
+        let text = |name: &str| file[name].as_str().unwrap_or("-").to_owned();
+        format!(
+            "{:<24} {:<8} {:>12} rows {:>14} bytes  {} to {}\n",
+            text("file"),
+            text("state"),
+            file["rows"],
+            file["bytes"],
+            text("first_event"),
+            text("last_event"),
+        )
+    };
+    let mut told: String = files.map(line).collect();
+    told.push_str(&format!("{} rows, {} bytes in all\n", answer["rows"], answer["bytes"]));
+    told
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::admin::{Tampering, TrailFault, TrailHead};
     use crate::model::Timestamp;
+
+    #[test]
+    fn each_file_of_the_event_audit_is_a_line_and_the_sum_is_the_last() {
+        let file = |month: &str, rows: u64, first: Option<&str>| {
+            let name = format!("events-{month}.db");
+            json!({"file": name, "state": "closed", "rows": rows, "bytes": 4096, "first_event": first, "last_event": first})
+        };
+        let files = [file("2026-11", 12, Some("2026-11-01T00:00:00Z")), file("2026-10", 0, None)];
+        let told = partitions(&json!({"partitions": files, "rows": 12, "bytes": 8192}));
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(lines[0].starts_with("events-2026-11.db") && lines[0].ends_with("to 2026-11-01T00:00:00Z"), "{told}");
+        assert!(lines[1].contains(" 0 rows") && lines[1].ends_with("- to -"), "{told}");
+        assert_eq!(lines[2], "12 rows, 8192 bytes in all");
+    }
 
     #[test]
     fn a_break_is_told_with_line_time_and_what_differs() {

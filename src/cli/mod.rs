@@ -61,7 +61,7 @@ enum Command {
     Dlq(dlq::DlqArgs),
     /// Show, set and exchange the keys of callers and receivers.
     Secrets(secrets::SecretsArgs),
-    /// Verify the change log, export its head, list changes.
+    /// Verify the change log, export its head, list changes; list the files of the event audit.
     Audit(audit::AuditArgs),
     /// Write rules, hosts, teams, settings and targets of a running appliance into one file.
     Export(transfer::ExportArgs),
