@@ -266,7 +266,7 @@ fn edited(
     actor: &Actor,
     now: crate::model::Timestamp,
 ) -> Result<(DeadLetter, Value), AdminError> {
-    let letter = item.letter.map_err(|why| AdminError::Invalid { field: None, why })?;
+    let letter = item.letter.map_err(AdminError::Conflict)?;
     let mut record = item.record;
     match &mut record {
         DeadRecord::Event(event) => {
@@ -286,7 +286,7 @@ fn edited(
         }
         DeadRecord::Bytes(_) => {
             let why = "its bytes are not understood; it can only be discarded".to_owned();
-            return Err(AdminError::Invalid { field: None, why });
+            return Err(AdminError::Conflict(why));
         }
     }
     let payload = match &record {

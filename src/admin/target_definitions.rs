@@ -103,7 +103,11 @@ impl Admin {
         let change = actor.change(reason)?;
         let expected = expected.map(|tags| (name.to_owned(), tags));
         let edits = vec![TargetEdit::Forget(name.to_owned())];
-        self.parts.keeper.set_targets(edits, expected, change).await.map_err(refused)
+        self.parts.keeper.set_targets(edits, expected, change).await.map_err(|error| match error {
+            // Nothing was asked for that could be invalid: another target needs this one.
+            NotChanged::Invalid(why) => AdminError::Conflict(why),
+            other => other.into(),
+        })
     }
 
     /// What a change of a kept target can be made to depend on.
@@ -174,5 +178,5 @@ fn no_target(name: &str) -> AdminError {
 
 fn of_file(name: &str) -> AdminError {
     let why = format!("target `{name}` is defined in the configuration file; change it there and send SIGHUP");
-    AdminError::Invalid { field: None, why }
+    AdminError::Conflict(why)
 }

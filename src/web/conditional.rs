@@ -1,10 +1,13 @@
 //! Conditional requests (RFC 9110 section 13): a change that is made only if nobody else changed the thing meanwhile, and a
 //! list that is not sent again if it is still the same. Pure.
 
+use axum::Json;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::fault::Fault;
 
@@ -55,6 +58,18 @@ fn tags(list: &str) -> Option<Vec<(bool, String)>> {
     let found: Vec<(bool, String)> =
         found.into_iter().map(|(weak, tag)| (weak, if weak { format!("W/{tag}") } else { tag })).collect();
     (!found.is_empty()).then_some(found)
+}
+
+/// The tag of a body that has no version of its own: 64 bits of its hash.
+pub(super) fn tag_of(body: &impl Serialize) -> String {
+    let text = serde_json::to_vec(body).unwrap_or_default();
+    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A body of JSON with the tag of what is in it, or 304.
+pub(super) fn tagged_json(headers: &HeaderMap, body: &impl Serialize) -> Response {
+    let tag = tag_of(body);
+    unchanged(headers, &tag).unwrap_or_else(|| tagged(&tag, Json(body)))
 }
 
 /// An answer with its tag.

@@ -84,6 +84,12 @@ pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
         .or_else(|| Timestamp::parse_rfc3339(&format!("{text}T00:00:00Z")))
 }
 
+/// A moment that a member of a body says.
+pub(super) fn body_time(field: &str, text: Option<&str>) -> Result<Option<Timestamp>, Fault> {
+    let wrong = || Fault::field(field, "it is not a time such as 2026-03-01T12:00:00Z");
+    text.map(|text| parse_time(text.trim()).ok_or_else(wrong)).transpose()
+}
+
 impl<S: Sync> FromRequestParts<S> for Fields {
     type Rejection = Fault;
 
@@ -293,6 +299,9 @@ mod tests {
         check("2026-03-01", Some("2026-03-01T00:00:00Z"));
         check("yesterday", None);
         check("2026-13-01", None);
+        assert_eq!(body_time("to", None), Ok(None));
+        assert_eq!(body_time("to", Some("2026-03-01")).expect("a time"), parse_time("2026-03-01"));
+        assert_eq!(body_time("to", Some("")).expect_err("blank").field.as_deref(), Some("to"));
     }
 
     #[derive(Debug, serde::Deserialize, PartialEq)]

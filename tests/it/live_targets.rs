@@ -102,21 +102,23 @@ fn a_definition_that_cannot_be_used_changes_nothing_and_says_why() {
         (good.replace("\n\n[route]", "\nsecret = \"nowhere\"\n\n[route]"), "`nowhere`"),
         (good.replace("\n\n[route]", "\nfallback = \"spare\"\n\n[route]"), "`spare`"),
         (good.replace("\"chat\"", "\"Chat\""), "lower-case"),
-        (good.replace("name = \"chat\"", "name = \"moogsoft\""), "configuration file"),
         (format!("[[targets]]\n{good}[[targets]]\nname = \"b\""), "one target"),
     ] {
         let answer = server.api_post("/api/v2/targets", &json!({"definition": text})).must_be(400).text();
         assert!(answer.contains(part), "{text}: {answer}");
     }
+    let of_file = good.replace("name = \"chat\"", "name = \"moogsoft\"");
+    let taken = server.api_post("/api/v2/targets", &json!({"definition": of_file})).must_be(409).text();
+    assert!(taken.contains("configuration file"), "{taken}");
     assert_eq!(names(&server), ["moogsoft"]);
     assert_eq!(server.api_get("/api/v2/config-audit?table_name=delivery_targets")["pagination"]["total"], 0);
     server.api_post("/api/v2/targets", &json!({"definition": good})).must_be(201);
     // What others fall back to stays, and a file's target is not the store's to change.
     let spare = definition("spare", "http://127.0.0.1:9/y").replace("\n\n[route]", "\nfallback = \"chat\"\n\n[route]");
     server.api_post("/api/v2/targets", &json!({"definition": spare})).must_be(201);
-    let kept = Request::delete(server.ports.web, "/api/v2/targets/chat").key(ADMIN_KEY).expect().must_be(400);
+    let kept = Request::delete(server.ports.web, "/api/v2/targets/chat").key(ADMIN_KEY).expect().must_be(409);
     assert!(kept.text().contains("`fallback` names `chat`"), "{}", kept.text());
-    Request::delete(server.ports.web, "/api/v2/targets/moogsoft").key(ADMIN_KEY).expect().must_be(400);
+    Request::delete(server.ports.web, "/api/v2/targets/moogsoft").key(ADMIN_KEY).expect().must_be(409);
     assert_eq!(put(&server, "spare", &json!({"definition": definition("chat", "http://127.0.0.1:9/x")})), 400);
 }
 

@@ -12,12 +12,12 @@ use utoipa_axum::routes;
 use super::super::Web;
 use super::super::auth::Caller;
 use super::super::fault::{Answer, Fault};
-use super::super::input::{Fields, JsonBody, Reason, parse_time};
+use super::super::input::{Fields, JsonBody, Reason, body_time};
 use super::super::openapi::parameters::{cursor, moment, number, text, words};
 use super::super::text::hex_dump;
 use super::letter_view::{Acted, Letter, LetterGroups, LetterQueue, Remediation, RemediationRun};
 use crate::admin::{DeadQueue, DeadRecord, LetterEdit, LetterFilter, Selection};
-use crate::model::{DeathClass, Timestamp, alert_json};
+use crate::model::{DeathClass, alert_json};
 
 /// Parameters that say which letters.
 const FILTERS: [&str; 6] = ["origin", "class", "hostname", "q", "from", "to"];
@@ -427,8 +427,8 @@ impl LetterSelection {
             class: self.class.map(class).transpose()?,
             hostname: self.hostname,
             text: self.q,
-            from: time("from", self.from.as_deref())?,
-            to: time("to", self.to.as_deref())?,
+            from: body_time("from", self.from.as_deref())?,
+            to: body_time("to", self.to.as_deref())?,
         };
         let limit = self.limit.unwrap_or(DEFAULT_ACTED);
         if !(1..=MAX_ACTED).contains(&limit) {
@@ -436,9 +436,4 @@ impl LetterSelection {
         }
         Ok((queue, Selection::Matching(filter, limit)))
     }
-}
-
-fn time(name: &str, text: Option<&str>) -> Answer<Option<Timestamp>> {
-    let wrong = || Fault::field(name, "it is not a time such as 2026-03-01T12:00:00Z");
-    text.map(|text| parse_time(text).ok_or_else(wrong)).transpose()
 }

@@ -127,11 +127,20 @@ async fn dev_hosts(State(web): State<Web>, headers: HeaderMap) -> Answer<Respons
 #[utoipa::path(
     get,
     path = "/dev-hosts/{hostname}",
-    params(("hostname" = String, Path, description = "The host")),
-    responses((status = 200, body = DevHostRow))
+    params(
+        ("hostname" = String, Path, description = "The host"),
+        ("If-None-Match" = Option<String>, Header, description = "The tag of the list that the reader has"),
+    ),
+    responses(
+        (status = 200, body = DevHostRow, headers(("ETag" = String, description = "The list's tag"))),
+        (status = 304, description = "The reader has it already"),
+    )
 )]
-async fn dev_host(State(web): State<Web>, Segment(hostname): Segment) -> Answer<Json<DevHostRow>> {
-    Ok(Json(DevHostRow::from(&web.admin.dev_host(&hostname).await?)))
+async fn dev_host(State(web): State<Web>, headers: HeaderMap, Segment(hostname): Segment) -> Answer<Response> {
+    // The row is a name and nothing else, so whatever changes it changes the list.
+    let tag = ruling_tag(&web).await?;
+    let host = web.admin.dev_host(&hostname).await?;
+    Ok(unchanged(&headers, &tag).unwrap_or_else(|| tagged(&tag, Json(DevHostRow::from(&host)))))
 }
 
 /// Makes a host a development host
@@ -189,11 +198,18 @@ async fn teams(State(web): State<Web>, headers: HeaderMap) -> Answer<Response> {
 #[utoipa::path(
     get,
     path = "/teams/{hostname}",
-    params(("hostname" = String, Path, description = "The host")),
-    responses((status = 200, body = TeamRow, headers(("ETag" = String, description = "The row's tag"))))
+    params(
+        ("hostname" = String, Path, description = "The host"),
+        ("If-None-Match" = Option<String>, Header, description = "The tag of the row that the reader has"),
+    ),
+    responses(
+        (status = 200, body = TeamRow, headers(("ETag" = String, description = "The row's tag"))),
+        (status = 304, description = "The reader has it already"),
+    )
 )]
-async fn team(State(web): State<Web>, Segment(hostname): Segment) -> Answer<Response> {
-    Ok(team_answer(&web.admin.device_team(&hostname).await?))
+async fn team(State(web): State<Web>, headers: HeaderMap, Segment(hostname): Segment) -> Answer<Response> {
+    let row = web.admin.device_team(&hostname).await?;
+    Ok(unchanged(&headers, &team_tag(&row)).unwrap_or_else(|| team_answer(&row)))
 }
 
 fn team_answer(row: &DeviceTeam) -> Response {

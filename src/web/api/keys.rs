@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use super::super::Web;
 use super::super::auth::Caller;
 use super::super::fault::{Answer, Fault};
-use super::super::input::{JsonBody, Reason, Segment, parse_time};
+use super::super::input::{JsonBody, Reason, Segment, body_time};
 use super::created;
 use crate::access::{Network, Scope, Scopes};
 use crate::admin::{KeyInfo, KeyInput, ShownKey};
@@ -188,7 +188,7 @@ async fn rotate(
     post,
     path = "/keys/{name}/promote",
     params(("name" = String, Path, description = "The key's name")),
-    responses((status = 200, body = Key), (status = 400, description = "The key has no NEXT value"))
+    responses((status = 200, body = Key), (status = 409, description = "The key has no NEXT value, or as for every POST with an `Idempotency-Key`"))
 )]
 async fn promote(
     State(web): State<Web>,
@@ -222,8 +222,7 @@ impl NewKey {
         for text in self.networks.unwrap_or_default() {
             networks.push(text.parse().map_err(|error| Fault::field("networks", format!("{error}")))?);
         }
-        let wrong = || Fault::field("expires_at", "it is not a time such as 2027-01-01T00:00:00Z");
-        let expires_at = self.expires_at.map(|text| parse_time(&text).ok_or_else(wrong)).transpose()?;
+        let expires_at = body_time("expires_at", self.expires_at.as_deref())?;
         let scopes = Scopes::new(self.scopes.into_iter().map(Scope::from));
         Ok(KeyInput { name: self.name, scopes, networks, expires_at })
     }

@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use super::super::Web;
 use super::super::auth::Caller;
-use super::super::fault::{Answer, Fault};
-use super::super::input::{JsonBody, Reason, Segment, parse_time};
+use super::super::fault::Answer;
+use super::super::input::{JsonBody, Reason, Segment, body_time};
 use crate::admin::{AdminError, Begun, Erasure, Hold, HoldDraft, Nearness, RetentionReport, RetentionStatus};
 use crate::model::Timestamp;
 
@@ -395,19 +395,12 @@ async fn place(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer
     let draft = HoldDraft {
         name: new.name,
         hostname: new.hostname,
-        from: moment("from", new.from.as_deref())?,
-        to: moment("to", new.to.as_deref())?,
+        from: body_time("from", new.from.as_deref().filter(|text| !text.trim().is_empty()))?,
+        to: body_time("to", new.to.as_deref().filter(|text| !text.trim().is_empty()))?,
         reason: body.reason.unwrap_or_default(),
     };
     let hold = HoldView::from(web.admin.place_hold(draft, &caller.0).await?);
     Ok((StatusCode::CREATED, Json(hold)).into_response())
-}
-
-fn moment(field: &str, text: Option<&str>) -> Answer<Option<Timestamp>> {
-    let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
-    parse_time(text.trim())
-        .map(Some)
-        .ok_or_else(|| Fault::field(field, "it is not a time such as 2026-03-01T12:00:00Z"))
 }
 
 /// Lifts a legal hold

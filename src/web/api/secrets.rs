@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use super::super::Web;
 use super::super::auth::Caller;
 use super::super::fault::{Answer, Fault};
-use super::super::input::{JsonBody, Reason, Segment, parse_time};
+use super::super::input::{JsonBody, Reason, Segment, body_time};
 use crate::admin::{SecretAct, SecretChanged, SecretLines, SecretView};
 use crate::model::Timestamp;
 use crate::secret::{Secret, Slot};
@@ -125,7 +125,7 @@ async fn set(State(web): State<Web>, caller: Caller, Segment(name): Segment, bod
         None | Some(SlotName::Current) => Slot::Current,
         Some(SlotName::Next) => Slot::Next,
     };
-    let promote_at = promote_at(wanted.promote_at.as_deref())?;
+    let promote_at = body_time("promote_at", wanted.promote_at.as_deref())?;
     if promote_at.is_some() && slot == Slot::Current {
         return Err(Fault::field("promote_at", "it belongs to a next value"));
     }
@@ -145,7 +145,7 @@ async fn set(State(web): State<Web>, caller: Caller, Segment(name): Segment, bod
 )]
 async fn rotate(State(web): State<Web>, caller: Caller, Segment(name): Segment, body: JsonBody) -> Answer<Response> {
     let wanted: RotateSecret = body.read()?;
-    let promote_at = promote_at(wanted.promote_at.as_deref())?;
+    let promote_at = body_time("promote_at", wanted.promote_at.as_deref())?;
     let act = SecretAct::Rotate { value: wanted.value.as_deref().map(Secret::new), promote_at };
     changed(&web.admin.change_secret(&name, act, &caller.0, body.reason.as_deref()).await?)
 }
@@ -184,11 +184,6 @@ async fn cancel(
     Reason(reason): Reason,
 ) -> Answer<Response> {
     changed(&web.admin.change_secret(&name, SecretAct::Cancel, &caller.0, reason.as_deref()).await?)
-}
-
-fn promote_at(text: Option<&str>) -> Answer<Option<Timestamp>> {
-    let wrong = || Fault::field("promote_at", "it is not a time such as 2026-03-01T12:00:00Z");
-    text.map(|text| parse_time(text).ok_or_else(wrong)).transpose()
 }
 
 /// The secret after the act; a value that was made is in it, and nobody on the way may keep the answer.

@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 
 use super::super::Web;
 use super::super::auth::Caller;
+use super::super::conditional::{tag_of, tagged, tagged_json, unchanged};
 use super::super::fault::{Answer, Fault};
 use super::super::input::{Fields, JsonBody, Reason, Segment};
 use super::super::text::url_encode;
@@ -93,28 +94,44 @@ fn expected_schema() -> impl Into<RefOr<Schema>> {
 /// All settings with value and origin
 ///
 /// Every key, those that only the configuration file can change included. Values of secrets are shown nowhere.
-#[utoipa::path(get, path = "/config", responses((status = 200, body = SettingList)))]
-async fn list(State(web): State<Web>) -> Json<SettingList> {
+#[utoipa::path(
+    get,
+    path = "/config",
+    params(("If-None-Match" = Option<String>, Header, description = "The tag of the list that the reader has")),
+    responses(
+        (status = 200, body = SettingList, headers(("ETag" = String, description = "The list's tag"))),
+        (status = 304, description = "The reader has it already"),
+    )
+)]
+async fn list(State(web): State<Web>, headers: HeaderMap) -> Response {
     let all = web.admin.settings();
-    Json(SettingList {
+    let body = SettingList {
         total: all.settings.len(),
         settings: all.settings.iter().map(SettingView::from).collect(),
         ignored: all.ignored.iter().map(IgnoredSetting::from).collect(),
-    })
+    };
+    tagged_json(&headers, &body)
 }
 
 /// One setting
 ///
-/// The header `ETag` holds its value, for `If-Match`.
+/// The header `ETag` begins with its value, for `If-Match`.
 #[utoipa::path(
     get,
     path = "/config/{key}",
-    params(("key" = String, Path, description = "The key's name, for one of the configuration file with its section: `tls.cert`")),
-    responses((status = 200, body = SettingView, headers(("ETag" = Option<String>, description = "The value in force"))))
+    params(
+        ("key" = String, Path, description = "The key's name, for one of the configuration file with its section: `tls.cert`"),
+        ("If-None-Match" = Option<String>, Header, description = "The tag of the setting that the reader has"),
+    ),
+    responses(
+        (status = 200, body = SettingView, headers(("ETag" = Option<String>, description = "The value in force, and a tag of the rest"))),
+        (status = 304, description = "The reader has it already"),
+    )
 )]
-async fn show(State(web): State<Web>, Segment(key): Segment) -> Answer<Response> {
+async fn show(State(web): State<Web>, headers: HeaderMap, Segment(key): Segment) -> Answer<Response> {
     let setting = web.admin.setting(&key)?;
-    Ok(tagged(&setting, &SettingView::from(&setting)))
+    let same = setting_tag(&setting).and_then(|tag| unchanged(&headers, &tag));
+    Ok(same.unwrap_or_else(|| with_tag(&setting, &SettingView::from(&setting))))
 }
 
 /// Changes a setting
@@ -125,11 +142,11 @@ async fn show(State(web): State<Web>, Segment(key): Segment) -> Answer<Response>
     path = "/config/{key}",
     params(
         ("key" = String, Path, description = "The key's name"),
-        ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[A-Za-z0-9._~-]*\")$", description = "The tag of the value that the sender believes to be in force"),
+        ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[A-Za-z0-9._~-]*(;[0-9a-f]{16})?\")$", description = "The tag of the value that the sender believes to be in force"),
     ),
     request_body = SetSetting,
     responses(
-        (status = 200, body = SettingView, headers(("ETag" = Option<String>, description = "The value in force"))),
+        (status = 200, body = SettingView, headers(("ETag" = Option<String>, description = "The value in force, and a tag of the rest"))),
         (status = 409, description = "`expected` is not the value in force"),
         (status = 412, description = "The tag is not that of the value in force"),
     )
@@ -147,7 +164,7 @@ async fn set(
     let reason = body.reason.as_deref();
     let changed = web.admin.set_setting(&key, &value, expected.as_deref(), &caller.0, reason).await;
     let changed = changed.map_err(|error| outdated(&web, &key, &headers, error))?;
-    Ok(tagged(&changed.after, &SettingView::from(&changed)))
+    Ok(with_tag(&changed.after, &SettingView::from(&changed)))
 }
 
 /// Resets a setting
@@ -158,7 +175,7 @@ async fn set(
     path = "/config/{key}",
     params(
         ("key" = String, Path, description = "The key's name"),
-        ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[A-Za-z0-9._~-]*\")$", description = "The tag of the value that the sender believes to be in force"),
+        ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[A-Za-z0-9._~-]*(;[0-9a-f]{16})?\")$", description = "The tag of the value that the sender believes to be in force"),
     ),
     responses(
         (status = 200, description = "What is in force now, or that a kept setting was forgotten", content(
@@ -182,7 +199,7 @@ async fn reset(
     let expected = expected(&headers, None)?;
     let changed = web.admin.reset_setting(&key, expected.as_deref(), &caller.0, reason.as_deref()).await;
     let changed = changed.map_err(|error| outdated(&web, &key, &headers, error))?;
-    Ok(tagged(&changed.after, &SettingView::from(&changed)))
+    Ok(with_tag(&changed.after, &SettingView::from(&changed)))
 }
 
 /// Undoes a change of a setting
@@ -193,11 +210,11 @@ async fn reset(
     path = "/config/{key}/revert",
     params(
         ("key" = String, Path, description = "The key's name"),
-        ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[A-Za-z0-9._~-]*\")$", description = "The tag of the value that the sender believes to be in force"),
+        ("If-Match" = Option<String>, Header, pattern = "^([*]|\"[A-Za-z0-9._~-]*(;[0-9a-f]{16})?\")$", description = "The tag of the value that the sender believes to be in force"),
     ),
     request_body = RevertSetting,
     responses(
-        (status = 200, body = SettingView, headers(("ETag" = Option<String>, description = "The value in force"))),
+        (status = 200, body = SettingView, headers(("ETag" = Option<String>, description = "The value in force, and a tag of the rest"))),
         (status = 409, description = "`expected` is not the value in force"),
         (status = 412, description = "The tag is not that of the value in force"),
     )
@@ -214,7 +231,7 @@ async fn revert(
     let reason = body.reason.as_deref();
     let changed = web.admin.revert_setting(&key, wanted.change, expected.as_deref(), &caller.0, reason).await;
     let changed = changed.map_err(|error| outdated(&web, &key, &headers, error))?;
-    Ok(tagged(&changed.after, &SettingView::from(&changed)))
+    Ok(with_tag(&changed.after, &SettingView::from(&changed)))
 }
 
 /// Changes of settings
@@ -227,16 +244,21 @@ async fn revert(
         ("key" = Option<String>, Query, description = "Of this key only"),
         ("before" = Option<i64>, Query, description = "Those before this line's number"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "How many; 50 unless said"),
+        ("If-None-Match" = Option<String>, Header, description = "The tag of the list that the reader has"),
     ),
-    responses((status = 200, body = SettingHistory), (status = 404, description = "There is no such key"))
+    responses(
+        (status = 200, body = SettingHistory, headers(("ETag" = String, description = "The list's tag"))),
+        (status = 304, description = "The reader has it already"),
+        (status = 404, description = "There is no such key"),
+    )
 )]
-async fn history(State(web): State<Web>, fields: Fields) -> Answer<Json<SettingHistory>> {
+async fn history(State(web): State<Web>, headers: HeaderMap, fields: Fields) -> Answer<Response> {
     fields.only(&["key", "before", "limit"])?;
     let before = fields.parsed("before", "a line's number", |text| text.parse().ok())?;
     let limit = fields.number("limit", HISTORY, 1, 1_000)?;
     let found = web.admin.settings_history(fields.get("key"), before, limit).await?;
     let changes = found.rows.iter().map(ChangeLine::from).collect();
-    Ok(Json(SettingHistory { total: found.total, changes, next: found.next }))
+    Ok(tagged_json(&headers, &SettingHistory { total: found.total, changes, next: found.next }))
 }
 
 /// 412 with the tag of the value in force, where the request spoke of it by a tag; 409 where it named the value.
@@ -245,8 +267,8 @@ fn outdated(web: &Web, key: &str, headers: &HeaderMap, error: AdminError) -> Fau
     let mut fault = Fault::from(error);
     if is_outdated && headers.contains_key(header::IF_MATCH) {
         fault.status = StatusCode::PRECONDITION_FAILED;
-        let setting = web.admin.setting(key).ok().filter(|setting| !setting.key.masked);
-        fault.tag = setting.map(|setting| url_encode(&setting.text).into());
+        let setting = web.admin.setting(key).ok();
+        fault.tag = setting.and_then(|setting| setting_tag(&setting)).map(Into::into);
     }
     fault
 }
@@ -269,7 +291,8 @@ fn expected(headers: &HeaderMap, body: Option<&Value>) -> Answer<Option<String>>
     if tag == "*" {
         return Ok(None);
     }
-    let text = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(url_decode);
+    let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    let text = tag.and_then(|tag| url_decode(tag.split_once(';').map_or(tag, |(value, _)| value)));
     let text = text.ok_or_else(|| Fault::field("If-Match", "it is not an ETag of this setting, such as \"100\""))?;
     Ok(Some(text))
 }
@@ -291,15 +314,20 @@ fn url_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// With the value as the answer's tag, for `If-Match`.
-fn tagged(setting: &Setting, body: &SettingView) -> Response {
-    let mut response = Json(body).into_response();
-    if !setting.key.masked
-        && let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", url_encode(&setting.text)))
-    {
-        response.headers_mut().insert(header::ETAG, tag);
+/// The value, which is what a change can depend on, and a tag of everything that is told of the setting: its origin may
+/// change while its value does not. None for a value that is shown nowhere.
+fn setting_tag(setting: &Setting) -> Option<String> {
+    let told = || tag_of(&SettingView::from(setting));
+    // What is encoded holds no semicolon.
+    (!setting.key.masked).then(|| format!("{};{}", url_encode(&setting.text), told()))
+}
+
+/// With the setting's tag, for `If-Match` and `If-None-Match`.
+fn with_tag(setting: &Setting, body: &SettingView) -> Response {
+    match setting_tag(setting) {
+        Some(tag) => tagged(&tag, Json(body)),
+        None => Json(body).into_response(),
     }
-    response
 }
 
 #[cfg(test)]

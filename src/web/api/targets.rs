@@ -144,7 +144,7 @@ fn with_tag(web: &Web, name: &str, body: impl IntoResponse) -> Response {
     request_body = TargetInput,
     responses(
         (status = 201, body = DefinedTarget, headers(("Location" = String, description = "The address of the new target"))),
-        (status = 409, description = "There is a target of that name"),
+        (status = 409, description = "There is a target of that name, kept or in the configuration file"),
     )
 )]
 async fn add(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answer<Response> {
@@ -192,7 +192,8 @@ async fn change(
         ("name" = String, Path, description = "The target's name"),
         ("If-Match" = Option<String>, Header, description = "The tag of what the sender believes to be kept"),
     ),
-    responses((status = 204, description = "It is removed"), (status = 409, description = "It is defined in the configuration file"),
+    responses((status = 204, description = "It is removed"),
+        (status = 409, description = "It is defined in the configuration file, or another target falls back to it"),
         (status = 412, description = "Somebody else changed it meanwhile"))
 )]
 async fn remove(

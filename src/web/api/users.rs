@@ -208,7 +208,7 @@ async fn create(State(web): State<Web>, caller: Caller, body: JsonBody) -> Answe
     request_body = UserChange,
     responses(
         (status = 200, body = User),
-        (status = 400, description = "It is the last admin who can log in"),
+        (status = 409, description = "It is the last admin who can log in"),
     )
 )]
 async fn change(State(web): State<Web>, caller: Caller, Segment(name): Segment, body: JsonBody) -> Answer<Json<User>> {
@@ -246,7 +246,7 @@ async fn reset_password(
     params(("name" = String, Path, description = "The login name")),
     responses(
         (status = 204, description = "It is removed"),
-        (status = 400, description = "It is the last admin who can log in"),
+        (status = 409, description = "It is the last admin who can log in"),
     )
 )]
 async fn remove(

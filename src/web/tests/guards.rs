@@ -111,6 +111,19 @@ async fn a_form_that_was_overtaken_shows_what_the_other_did_and_can_be_sent_agai
 #[tokio::test]
 async fn a_list_that_is_the_same_is_not_sent_again() {
     let site = Site::new().await;
+    let team = json!({"hostname": "sw1", "team_assignment": "CORE"});
+    site.api(Method::POST, "/api/v2/teams", Some(team)).await;
+    site.api(Method::POST, "/api/v2/dev-hosts", Some(json!({"hostname": "lab1"}))).await;
+    let same = async |path: &str, tag: &str| {
+        let again = ask(&site, Method::GET, path, &[("if-none-match", tag)], None).await;
+        (again.status, again.text.len(), again.header("etag").to_owned())
+    };
+    for path in ["config", "config/unhandled_threshold", "config/history", "teams/sw1", "dev-hosts/lab1"] {
+        let path = format!("/api/v2/{path}");
+        let tag = site.api(Method::GET, &path, None).await.header("etag").to_owned();
+        assert_eq!(same(&path, &tag).await, (StatusCode::NOT_MODIFIED, 0, tag.clone()), "{path}");
+        assert_eq!(same(&path, "\"other\"").await.0, StatusCode::OK, "{path}");
+    }
     for path in ["/api/v2/rules", "/api/v2/teams", "/api/v2/dev-hosts?api_version=2"] {
         let first = site.api(Method::GET, path, None).await;
         let tag = first.header("etag").to_owned();
@@ -124,6 +137,7 @@ async fn a_list_that_is_the_same_is_not_sent_again() {
 #[tokio::test]
 async fn who_asks_too_often_is_told_when_to_come_back() {
     let site = Site::new().await;
+    let (cookie, _) = site.login().await;
     let path = "/api/v2/config/api_rate_limit_per_minute";
     let free = site.api(Method::GET, "/api/v2/version", None).await;
     assert_eq!(free.header("ratelimit-limit"), "60000");
@@ -137,9 +151,13 @@ async fn who_asks_too_often_is_told_when_to_come_back() {
     assert_eq!((last.header("ratelimit-limit"), last.header("ratelimit-remaining")), ("3", "0"));
     let wait: u64 = last.header("retry-after").parse().expect("seconds");
     assert!((1..=60).contains(&wait), "{wait}");
-    let other = Request::get("/api/v2/version").header("x-api-key", "next-key").body(Body::empty());
-    let other = site.send(other.expect("a request")).await;
-    assert_eq!(other.status, StatusCode::OK, "another key has a bucket of its own");
+    let asked = async |name: &str, value: &str| {
+        let request = Request::get("/api/v2/version").header("x-api-key", value).header("x-muttd-user", name);
+        site.send(request.body(Body::empty()).expect("a request")).await.status
+    };
+    let limited = StatusCode::TOO_MANY_REQUESTS;
+    assert_eq!(asked("anna", "next-key").await, limited, "CURRENT and NEXT are one key, whoever says to use it");
+    assert_eq!(site.get("/api/v2/version", &cookie).await.status, StatusCode::OK, "a user has a bucket of its own");
 }
 
 #[tokio::test]
