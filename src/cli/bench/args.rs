@@ -81,8 +81,8 @@ impl Stage {
 ///
 /// Each combination of inputs, rules and shares of matching lines runs against a fresh server. Afterwards the server is
 /// stopped and its audit is compared, by sequence number, with what was sent. Without --inputs, --stages, --flood,
-/// --backlog and --lists all inputs and stages are measured; with any of them only what is named. Exit status: 0 nothing was lost or
-/// doubled, 1 something was or could not be measured, 2 wrong arguments.
+/// --backlog, --lists and --archive all inputs and stages are measured; with any of them only what is named. Exit status: 0
+/// nothing was lost or doubled, 1 something was or could not be measured, 2 wrong arguments.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
     /// Inputs to measure: syslog-tcp, syslog-udp, http, http-batch, snmp.
@@ -101,6 +101,10 @@ pub struct BenchArgs {
     /// and while events come in.
     #[arg(long, value_name = "ROWS")]
     pub lists: Option<u64>,
+    /// Fill the audit of a stopped server with so many rows whose time in it is up; measure how fast they are archived and
+    /// verified, how small they get, and the same for a fifth of them while events come in.
+    #[arg(long, value_name = "ROWS")]
+    pub archive: Option<u64>,
     /// Numbers of rules to measure with.
     #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "10,1000,10000")]
     pub rules: Vec<u32>,
@@ -163,6 +167,8 @@ impl BenchArgs {
         ensure!(backlog, "--backlog must be between 1 and 100000000 events");
         let lists = self.lists.is_none_or(|rows| (1_000..=1_000_000_000).contains(&rows));
         ensure!(lists, "--lists must be between 1000 and 1000000000 rows");
+        let archive = self.archive.is_none_or(|rows| (1_000..=1_000_000_000).contains(&rows));
+        ensure!(archive, "--archive must be between 1000 and 1000000000 rows");
         Ok(())
     }
 
@@ -173,6 +179,7 @@ impl BenchArgs {
             && !self.flood
             && self.backlog.is_none()
             && self.lists.is_none()
+            && self.archive.is_none()
     }
 
     /// The inputs to measure.
@@ -240,6 +247,7 @@ mod tests {
         assert_eq!(names("--flood"), named("", ""));
         assert_eq!(names("--backlog 1000"), named("", ""));
         assert_eq!(names("--lists 1000"), named("", ""));
+        assert_eq!(names("--archive 1000"), named("", ""));
     }
 
     #[test]
@@ -263,6 +271,7 @@ mod tests {
             "--match-percent 101",
             "--backlog 0",
             "--lists 10",
+            "--archive 10",
             "--batch 0",
         ] {
             assert!(args(line).is_err(), "{line}");

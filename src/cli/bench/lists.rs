@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::args::{BenchArgs, Input};
 use super::figures::{disk_bytes, memory};
 use super::measure::{Case, load, plan};
+use super::rows;
 use super::server::Server;
 use super::source::EventSource;
 use crate::cli::mock_moog::{MockMoog, MockOptions};
@@ -25,28 +26,12 @@ use crate::cli::send::http::Client;
 use crate::cli::send::synthetic::{self, Synthetic};
 use crate::clock::Clock;
 use crate::live::Live;
-use crate::model::{
-    DeadLetter, DeathClass, Decision, Environment, Event, EventIds, Handling, Judged, Matched, Protocol, RuleId,
-    Severity, TargetName, Team, Timestamp,
-};
+use crate::model::{DeadLetter, DeathClass, Event, TargetName, Team};
 use crate::queue::{QueueOptions, Queues};
-use crate::store::sqlite::AuditDb;
-use crate::store::{AuditLog, Change, ConfigEdit, DeviceTeam, RecentSettings, Stores};
+use crate::store::{Change, ConfigEdit, DeviceTeam, RecentSettings, Stores};
 
 /// Months that the rows lie in; the last of them ends now.
 const SPAN: Duration = Duration::from_secs(80 * 86_400);
-/// Rows recorded in one call.
-const CALL_ROWS: usize = 8_192;
-/// Different events that the rows are made of.
-const TEMPLATES: usize = 4_096;
-/// Hosts that speak equally often.
-const HOSTS: u64 = 2_000;
-/// One row in so many is of the common host and rule.
-const COMMON: u64 = 10;
-/// Rows of the rare host and rule.
-const RARE_ROWS: u64 = 12;
-/// Rules that match equally often.
-const RULES: u64 = 500;
 /// Hosts in each list of the inventory: each has its line in the change log.
 const INVENTORY: u32 = 50_000;
 const EDITS_IN_A_CALL: usize = 1_000;
@@ -54,6 +39,8 @@ const LETTERS: usize = 20_000;
 const LETTERS_IN_A_CALL: usize = 1_000;
 /// Requests for each figure.
 const REQUESTS: usize = 100;
+/// A list that is slow is asked for fewer times: no longer than this.
+const LONGEST_ASKING: Duration = Duration::from_secs(10);
 /// Not measured: files are opened, pages of them are read.
 const WARM_UP: usize = 3;
 /// Events a second that come in while lists are asked for.
@@ -61,8 +48,6 @@ const RATE: f64 = 20_000.0;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Before the requests: the load has settled.
 const SETTLE: Duration = Duration::from_secs(3);
-/// 32 bits of splitmix's constant: spreads row numbers over hosts and rules.
-const SPREAD: u64 = 0x9e37_79b9;
 
 /// One list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -118,7 +103,7 @@ pub async fn measure(args: &BenchArgs, parent: &Path, rows: u64) -> anyhow::Resu
     inventory(store.clone()).await?;
     letters(server.data().join("queues")).await?;
     let began = Instant::now();
-    audit(store.join("audit"), args, rows).await?;
+    rows::fill(store.join("audit"), args, rows, Clock::system().now().minus(SPAN), SPAN).await?;
     let filled_per_second = rows as f64 / began.elapsed().as_secs_f64().max(1e-6);
     let bytes_per_row = disk_bytes(&store.join("audit")) as f64 / rows.max(1) as f64;
     let partitions = std::fs::read_dir(store.join("audit"))?.flatten();
@@ -129,7 +114,7 @@ pub async fn measure(args: &BenchArgs, parent: &Path, rows: u64) -> anyhow::Resu
     let mut client = Asking::new(&mut server).await?;
     let cases = cases(&mut client).await?;
     let idle = ask_all(&mut client, &cases).await;
-    let span = Duration::from_secs(600);
+    let span = LONGEST_ASKING * u32::try_from(cases.len()).unwrap_or(u32::MAX) + Duration::from_secs(60);
     let case =
         Case { input: Input::SyslogTcp, rules, match_percent: args.match_percent.first().copied().unwrap_or_default() };
     let plan = plan(args, &server, case, "lists", span, Some(RATE))?;
@@ -156,54 +141,6 @@ pub async fn measure(args: &BenchArgs, parent: &Path, rows: u64) -> anyhow::Resu
         started_in_ms,
         lists,
     })
-}
-
-/// Records the rows as the alerter does.
-async fn audit(folder: PathBuf, args: &BenchArgs, rows: u64) -> anyhow::Result<()> {
-    let opened = tokio::task::spawn_blocking(move || AuditDb::open(&folder, Clock::system()));
-    let audit = opened.await?.context("cannot open the audit of the stopped server")?;
-    let spec = Synthetic { rules: 1_000, match_percent: 100.0, size: args.size, seed: args.seed };
-    let templates = EventSource::new(&spec)?.next(TEMPLATES);
-    let ids = EventIds::new(args.seed);
-    let begin = Clock::system().now().minus(SPAN);
-    let step = SPAN.as_micros() as u64 / rows.max(1);
-    let mut number = 0;
-    while number < rows {
-        let end = rows.min(number + CALL_ROWS as u64);
-        let call = (number..end).map(|number| {
-            let at = begin.plus(Duration::from_micros(number * step));
-            row(&templates[number as usize % TEMPLATES], &ids, at, number, rows)
-        });
-        audit.record(call.collect::<anyhow::Result<_>>()?).await.context("the audit did not take a batch")?;
-        number = end;
-    }
-    audit.close().await.context("cannot close the audit")
-}
-
-fn row(template: &Event, ids: &EventIds, at: Timestamp, number: u64, rows: u64) -> anyhow::Result<Judged> {
-    let spread = number.wrapping_mul(SPREAD) >> 7;
-    let is_rare = number % (rows / RARE_ROWS).max(1) == 17;
-    let is_common = number % COMMON == 3;
-    let mut event = Event { id: ids.next(at), received_at: at, ..template.clone() };
-    event.hostname = match () {
-        () if is_rare => "rare-router".into(),
-        () if is_common => "common-router".into(),
-        () => format!("router-{}", spread % HOSTS).into(),
-    };
-    let rule = match () {
-        () if is_rare => 9_000,
-        () if is_common => 9_001,
-        () => i64::try_from(spread / HOSTS % RULES).unwrap_or(0) + 1,
-    };
-    event.severity = Severity::new(if is_rare { 0 } else { (number % 6) as u8 + 2 });
-    event.source.protocol = if number.is_multiple_of(4) { Protocol::SyslogUdp } else { Protocol::SyslogTcp };
-    if number.is_multiple_of(1_000) {
-        event.correlation_id = Some(format!("bench-{number}").into());
-    }
-    let matched = Matched { rule: RuleId(rule), handling: Handling::PageOnly, team: Team::new("BENCH")? };
-    // One row in a hundred thousand was kept although no rule matched it.
-    let matched = (number % 100_000 != 5).then_some(matched);
-    Ok(Judged { event, decision: Decision { environment: Environment::Prod, matched } })
 }
 
 /// Fills the lists of hosts and teams, and with them the change log.
@@ -307,8 +244,11 @@ async fn cases(client: &mut Asking) -> anyhow::Result<Vec<ListCase>> {
         ("dead letters", "/api/v2/dead-letters".to_owned()),
         ("dead letters of an absent host", "/api/v2/dead-letters?hostname=nobody".to_owned()),
         ("page of dead letters", "/dead-letters".to_owned()),
-        ("development hosts", "/api/v2/dev-hosts".to_owned()),
-        ("device teams", "/api/v2/teams".to_owned()),
+        ("development hosts", "/api/v2/dev-hosts?limit=100&cursor=lab-25000".to_owned()),
+        ("development hosts by a part of the name", "/api/v2/dev-hosts?limit=100&q=077".to_owned()),
+        ("all development hosts", "/api/v2/dev-hosts".to_owned()),
+        ("device teams", "/api/v2/teams?limit=100&cursor=lab-25000".to_owned()),
+        ("all device teams", "/api/v2/teams".to_owned()),
         ("page of development hosts", "/dev-hosts".to_owned()),
         ("page of device teams", "/teams".to_owned()),
     ];
@@ -361,6 +301,7 @@ async fn ask_all(client: &mut Asking, cases: &[ListCase]) -> Vec<Asked> {
 }
 
 async fn ask(client: &mut Asking, path: &str) -> Asked {
+    let first = Instant::now();
     let (mut times, mut bytes, mut failures) = (Vec::with_capacity(REQUESTS), 0, 0);
     for request in 0..WARM_UP + REQUESTS {
         let begun = Instant::now();
@@ -375,6 +316,9 @@ async fn ask(client: &mut Asking, path: &str) -> Asked {
         }
         if request >= WARM_UP {
             times.push(begun.elapsed().as_secs_f64() * 1e3);
+            if first.elapsed() > LONGEST_ASKING {
+                break;
+            }
         }
     }
     times.sort_unstable_by(f64::total_cmp);

@@ -6,6 +6,7 @@
 //! lower bound. Single stages are measured in this process. Nothing of an existing installation is touched; child and
 //! folders are removed at the end, also when it is interrupted.
 
+mod archive;
 mod args;
 mod backlog;
 mod figures;
@@ -14,6 +15,7 @@ mod ledger;
 mod lists;
 mod measure;
 mod report;
+mod rows;
 mod run;
 mod server;
 mod source;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::archive::{ArchiveFigures, Work};
 use super::args::Input;
 use super::backlog::BacklogFigures;
 use super::flood::FloodFigures;
@@ -36,6 +37,8 @@ pub struct BenchReport {
     pub backlog: Option<BacklogFigures>,
     /// Lists over a large audit.
     pub lists: Option<ListsFigures>,
+    /// Archiving.
+    pub archive: Option<ArchiveFigures>,
 }
 
 /// One input with one number of rules and one share of matching lines.
@@ -158,6 +161,7 @@ impl BenchReport {
             && self.flood.as_ref().is_none_or(FloodFigures::is_clean)
             && self.backlog.as_ref().is_none_or(|figures| figures.lost == 0)
             && self.lists.as_ref().is_none_or(ListsFigures::is_clean)
+            && self.archive.as_ref().is_none_or(ArchiveFigures::is_clean)
     }
 
     /// The lines above the tables.
@@ -191,6 +195,9 @@ impl BenchReport {
         }
         if let Some(lists) = &self.lists {
             text.push_str(&lists_text(lists));
+        }
+        if let Some(archive) = &self.archive {
+            text.push_str(&archive_text(archive));
         }
         for measurement in &self.measurements {
             for error in &measurement.errors {
@@ -273,6 +280,36 @@ fn lists_text(lists: &ListsFigures) -> String {
     )
 }
 
+fn archive_text(archive: &ArchiveFigures) -> String {
+    let mut table = Table::new(["archived", "rows", "rows/s", "CPU s/million", "peak MB"]);
+    let mut row = |what: &str, work: &Work| {
+        table.push([
+            what.to_owned(),
+            grouped(work.rows),
+            grouped(work.per_second as u64),
+            work.cpu_seconds_per_million.map_or_else(|| "-".to_owned(), |cpu| format!("{cpu:.1}")),
+            format!("{:.0}", work.peak_mb),
+        ]);
+    };
+    row("appliance stopped", &archive.stopped);
+    row("files verified, appliance idle", &archive.verified);
+    row("while events come in", &archive.loaded);
+    format!(
+        "\narchive of {} rows: {:.0} bytes a row in the audit, {:.1} in the archive (factor {:.1}), {} files\n\
+         \x20 {} bytes of the audit were left; while events came in, {} a second were taken, {} judged, {} dropped\n{}",
+        grouped(archive.stopped.rows),
+        archive.audit_bytes_per_row,
+        archive.archive_bytes_per_row,
+        archive.audit_bytes_per_row / archive.archive_bytes_per_row.max(1e-6),
+        archive.files,
+        grouped(archive.audit_bytes_left),
+        grouped(archive.load_received_per_second as u64),
+        grouped(archive.load_judged_per_second as u64),
+        grouped(archive.load_dropped),
+        table.text(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::args::Stage;
@@ -328,6 +365,7 @@ mod tests {
             flood: None,
             backlog: None,
             lists: None,
+            archive: None,
         }
     }
 

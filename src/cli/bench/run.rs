@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::BenchArgs;
 use super::measure::{Case, measure};
 use super::report::BenchReport;
-use super::{backlog, figures, flood, lists, stages};
+use super::{archive, backlog, figures, flood, lists, stages};
 
 /// Exit status of wrong arguments, as clap's own.
 const WRONG_ARGUMENTS: u8 = 2;
@@ -51,6 +51,7 @@ async fn all(args: &BenchArgs) -> anyhow::Result<BenchReport> {
         flood: None,
         backlog: None,
         lists: None,
+        archive: None,
     };
     for stage in args.stages() {
         eprintln!("stage {} ...", stage.name());
@@ -72,6 +73,10 @@ async fn all(args: &BenchArgs) -> anyhow::Result<BenchReport> {
     if let Some(rows) = args.lists {
         eprintln!("lists over {rows} rows ...");
         report.lists = Some(lists::measure(args, &parent, rows).await.context("the lists were not measured")?);
+    }
+    if let Some(rows) = args.archive {
+        eprintln!("archiving {rows} rows ...");
+        report.archive = Some(archive::measure(args, &parent, rows).await.context("archiving was not measured")?);
     }
     Ok(report)
 }
