@@ -60,8 +60,7 @@ fn erase(shared: &Shared, key: &str) -> io::Result<u64> {
         match (place, kept.file) {
             (Some(place), Some(fresh)) => {
                 std::fs::rename(&fresh.path, &segment.path)?;
-                let sealed = Sealed { path: segment.path.clone(), bytes: fresh.bytes, frames: fresh.frames };
-                state.sealed[place] = Arc::new(sealed);
+                state.sealed[place] = Arc::new(Sealed { path: segment.path.clone(), ..fresh });
             }
             (Some(place), None) => {
                 std::fs::remove_file(&segment.path)?;
@@ -105,12 +104,12 @@ fn without(segment: &Sealed, key: &str) -> io::Result<Option<Kept>> {
             records(&plain).filter_map(|range| plain.get(range).and_then(|bytes| Judged::read(bytes).ok())).collect();
         let others = events.iter().filter(|judged| host_key(&judged.event.hostname) != key);
         erased += events.len() as u64 - others.clone().count() as u64;
-        if let Some((info, bytes)) = encoder.encode(others)? {
+        if let Some(frame) = encoder.encode(others)? {
             let active = match written.take() {
                 Some(active) => active,
                 None => Active::create_at(&fresh)?,
             };
-            written.insert(active).append(info, &bytes)?;
+            written.insert(active).append(&frame)?;
         }
     }
     let file = written.map(Active::seal).transpose()?;

@@ -1,4 +1,5 @@
-//! Every event of the last days: an append-only, compressed log that is scanned, not indexed.
+//! Every event of the last days: an append-only, compressed log without an index. A search scans it, but passes over what
+//! cannot hold a hit (see `digest`).
 //!
 //! Events are handed over without waiting ([`Recent::append`]) and are found by searches from that moment on. A thread
 //! of its own packs them into frames (see `frame`) and writes these to segments (see `segment`); when it falls behind
@@ -7,6 +8,7 @@
 //!
 //! On a crash of the process the last 0.2 seconds may be missing, on a power cut some seconds more.
 
+mod digest;
 mod erase;
 mod frame;
 mod search;

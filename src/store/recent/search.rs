@@ -2,8 +2,8 @@
 //!
 //! Frames of one moment may overlap in their ids (batches are judged side by side, replays come late). They are opened
 //! in the order of their greatest id, so whatever was not opened has only ids up to the next frame's greatest: hits
-//! above it are final. A frame is opened only if its ids and times allow a hit, and an event is decoded only if its
-//! bytes contain what is looked for. A damaged frame is left out and counted.
+//! above it are final. A frame is opened only if its ids, its times and its digest allow a hit, and an event is decoded
+//! only if its bytes contain what is looked for. A damaged frame is left out and counted.
 
 use std::cmp::Reverse;
 use std::fs::File;
@@ -14,8 +14,9 @@ use std::time::Instant;
 use memchr::memmem;
 use tracing::warn;
 
+use super::digest::Wanted;
 use super::frame::records;
-use super::segment::{Placed, Sealed, read_frame};
+use super::segment::{Placed, Sealed, read_filter, read_frame};
 use super::{Piece, Scanned, State};
 use crate::model::{EventId, Judged, Timestamp};
 use crate::store::{EventPage, EventQuery};
@@ -43,14 +44,19 @@ impl Snapshot {
 
     /// Events newest first. `query` is prepared.
     pub(super) fn search(&self, query: &EventQuery, deadline: Instant) -> EventPage {
+        self.search_counting(query, deadline).1
+    }
+
+    /// The same, and how many frames were unpacked for it: what a search costs.
+    pub(super) fn search_counting(&self, query: &EventQuery, deadline: Instant) -> (usize, EventPage) {
         let wanted = query.limit.saturating_add(1);
         let pending = self.pending.iter().flat_map(Piece::events);
         let mut hits: Vec<Judged> = pending.filter(|judged| query.matches(judged)).cloned().collect();
         keep_newest(&mut hits, wanted);
-        let needles = Needles::of(query);
+        let (asked, needles) = (Wanted::of(query), Needles::of(query));
         let mut reader = Reader::default();
-        let mut unseen = None;
-        for (index, (path, frame)) in self.candidates(query).into_iter().enumerate() {
+        let (mut opened, mut unseen) = (0, None);
+        for (index, (path, frame)) in self.candidates(query, &asked).into_iter().enumerate() {
             if hits.len() >= wanted && hits[wanted - 1].event.id > frame.info.greatest_id {
                 break;
             }
@@ -60,6 +66,10 @@ impl Snapshot {
                 unseen = Some(frame.info.greatest_id);
                 break;
             }
+            if !reader.may_hold(path, frame, &asked) {
+                continue;
+            }
+            opened += 1;
             let before = hits.len();
             if let Some(plain) = reader.read(path, frame) {
                 needles.for_each_candidate(&plain, |judged| {
@@ -72,7 +82,7 @@ impl Snapshot {
                 keep_newest(&mut hits, wanted);
             }
         }
-        page(hits, query, unseen)
+        (opened, page(hits, query, unseen))
     }
 
     /// Shows every event received since `from`, frame by frame from the newest down, until `deadline`.
@@ -126,15 +136,22 @@ impl Snapshot {
     }
 
     fn frames(&self) -> impl Iterator<Item = Candidate<'_>> {
-        let sealed = self.sealed.iter().flat_map(|sealed| sealed.frames.iter().map(|frame| (&sealed.path, frame)));
+        self.frames_of(|_| true)
+    }
+
+    /// The frames of the finished segments that `is_wanted`, and those of the one being written.
+    fn frames_of(&self, is_wanted: impl Fn(&Sealed) -> bool) -> impl Iterator<Item = Candidate<'_>> {
+        let sealed = self.sealed.iter().filter(move |sealed| is_wanted(sealed));
+        let sealed = sealed.flat_map(|sealed| sealed.frames.iter().map(|frame| (&sealed.path, frame)));
         let active = self.active.iter().flat_map(|(path, frames)| frames.iter().map(move |frame| (path, frame)));
         sealed.chain(active)
     }
 
     /// Frames that may hold a hit, those with the newest events first.
-    fn candidates(&self, query: &EventQuery) -> Vec<Candidate<'_>> {
+    fn candidates(&self, query: &EventQuery, wanted: &Wanted) -> Vec<Candidate<'_>> {
         let mut candidates: Vec<Candidate<'_>> = self
-            .frames()
+            .frames_of(|sealed| wanted.passes(&sealed.filter))
+            .filter(|(_, frame)| wanted.admits(frame.info.traits))
             .filter(|(_, frame)| {
                 query.before.is_none_or(|before| frame.info.least_id < before)
                     && query.from.is_none_or(|from| frame.info.greatest_time >= from)
@@ -178,7 +195,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn read(&mut self, path: &PathBuf, frame: &Placed) -> Option<Vec<u8>> {
+    fn file(&mut self, path: &PathBuf) -> Option<&File> {
         if self.open.as_ref().is_none_or(|(open, _)| open != path) {
             match File::open(path) {
                 Ok(file) => self.open = Some((path.clone(), file)),
@@ -190,7 +207,18 @@ impl Reader {
                 }
             }
         }
-        let (_, file) = self.open.as_ref()?;
+        self.open.as_ref().map(|(_, file)| file)
+    }
+
+    /// Whether a frame's filter admits what is looked for; costs a read of some hundred bytes.
+    fn may_hold(&mut self, path: &PathBuf, frame: &Placed, wanted: &Wanted) -> bool {
+        !wanted.has_keys()
+            || frame.info.filter == 0
+            || self.file(path).is_some_and(|file| wanted.passes(&read_filter(file, frame)))
+    }
+
+    fn read(&mut self, path: &PathBuf, frame: &Placed) -> Option<Vec<u8>> {
+        let file = self.file(path)?;
         match read_frame(file, frame) {
             Ok(plain) => Some(plain),
             Err(why) => {

@@ -1,7 +1,7 @@
 //! A segment: a file of frames, written at its end only, deleted as a whole.
 //!
-//! A segment that is full gets a footer (the headers and places of its frames, a CRC, a magic), so that opening it
-//! reads one block; one without a footer was being written when the process ended and is scanned: it is cut at the
+//! A segment that is full gets a footer (the headers and places of its frames, a filter of what is in it, a CRC, a magic),
+//! so that opening it reads one block; one without a footer was being written when the process ended and is scanned: it is cut at the
 //! first frame that is not whole. Nothing is synced before the footer: the last seconds may be lost in a power cut.
 
 use std::fs::{File, OpenOptions};
@@ -12,12 +12,17 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::frame::{FrameInfo, HEADER, open_payload};
+use super::digest::{Filter, MAX_FILTER, SegmentKeys};
+use super::frame::{FrameInfo, HEADER, Packed, open_filter, open_payload};
 use crate::telemetry::metrics::STORE_DAMAGED;
 
-const FOOTER_MAGIC: [u8; 8] = *b"MRSEND01";
-/// Footer: for each frame its place (u64) and header, then number of frames (u32), CRC-32 (u32), magic (8 bytes).
-const FOOTER_TAIL: usize = 16;
+const FOOTER_MAGIC: [u8; 8] = *b"MRSEND02";
+/// Footer: for each frame its place (u64) and header, then the filter, its length (u32), number of frames (u32), CRC-32 of
+/// all that (u32), magic (8 bytes).
+const FOOTER_TAIL: usize = 20;
+/// Before there were filters: neither it nor its length.
+const OLD_FOOTER_MAGIC: [u8; 8] = *b"MRSEND01";
+const OLD_FOOTER_TAIL: usize = 16;
 const FOOTER_ENTRY: usize = 8 + HEADER;
 /// Frames a footer may name, so that damage cannot ask for all memory.
 const MAX_FRAMES: u32 = 1 << 20;
@@ -35,6 +40,8 @@ pub(super) struct Sealed {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
     pub(super) frames: Arc<[Placed]>,
+    /// What may be in it.
+    pub(super) filter: Filter,
 }
 
 /// The segment that is being written.
@@ -47,6 +54,7 @@ pub(super) struct Active {
     /// Where frames that are not indexed yet end: they are written only to survive a crash, and overwritten.
     spilled_end: u64,
     pub(super) frames: Vec<Placed>,
+    keys: SegmentKeys,
 }
 
 /// What was found in a segment's file.
@@ -77,19 +85,20 @@ impl Active {
     pub(super) fn create_at(path: &Path) -> io::Result<Self> {
         let path = path.to_owned();
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Self { path, file, end: 0, spilled_end: 0, frames: Vec::new() })
+        Ok(Self { path, file, end: 0, spilled_end: 0, frames: Vec::new(), keys: SegmentKeys::none_yet() })
     }
 
     /// Writes a frame that stays; what was spilled before is part of it and is overwritten.
-    pub(super) fn append(&mut self, info: FrameInfo, frame: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&mut self, frame: &Packed) -> io::Result<()> {
         self.cut()?;
-        if let Err(error) = self.file.write_all_at(frame, self.end) {
+        if let Err(error) = self.file.write_all_at(&frame.bytes, self.end) {
             // Half a frame would hide the ones after it from the next start.
             let _ = self.file.set_len(self.end);
             return Err(error);
         }
-        self.frames.push(Placed { at: self.end, info });
-        self.end += frame.len() as u64;
+        self.frames.push(Placed { at: self.end, info: frame.info });
+        self.keys.add(&frame.keys);
+        self.end += frame.bytes.len() as u64;
         self.spilled_end = self.end;
         Ok(())
     }
@@ -120,18 +129,22 @@ impl Active {
     /// Writes the footer and syncs.
     pub(super) fn seal(mut self) -> io::Result<Sealed> {
         self.cut()?;
-        let mut footer = Vec::with_capacity(self.frames.len() * FOOTER_ENTRY + FOOTER_TAIL);
+        let filter = self.keys.filter();
+        let bytes = filter.as_bytes();
+        let mut footer = Vec::with_capacity(self.frames.len() * FOOTER_ENTRY + bytes.len() + FOOTER_TAIL);
         for frame in &self.frames {
             footer.extend_from_slice(&frame.at.to_le_bytes());
             footer.extend_from_slice(&frame.info.encode());
         }
+        footer.extend_from_slice(bytes);
+        footer.extend_from_slice(&u32::try_from(bytes.len()).map_err(io::Error::other)?.to_le_bytes());
         footer.extend_from_slice(&u32::try_from(self.frames.len()).map_err(io::Error::other)?.to_le_bytes());
         footer.extend_from_slice(&crc32fast::hash(&footer).to_le_bytes());
         footer.extend_from_slice(&FOOTER_MAGIC);
         self.file.write_all_at(&footer, self.end)?;
         self.file.sync_data()?;
         let bytes = self.end + footer.len() as u64;
-        Ok(Sealed { path: self.path, bytes, frames: self.frames.into() })
+        Ok(Sealed { path: self.path, bytes, frames: self.frames.into(), filter })
     }
 }
 
@@ -139,8 +152,9 @@ impl Active {
 pub(super) fn open(path: &Path) -> io::Result<Found> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let length = file.metadata()?.len();
-    if let Some(frames) = read_footer(&file, length)? {
-        return Ok(Found::Sealed(Sealed { path: path.to_owned(), bytes: length, frames: frames.into() }));
+    if let Some((frames, filter)) = read_footer(&file, length)? {
+        let sealed = Sealed { path: path.to_owned(), bytes: length, frames: frames.into(), filter };
+        return Ok(Found::Sealed(sealed));
     }
     let (frames, end) = scan(&file, length)?;
     if end < length {
@@ -152,21 +166,29 @@ pub(super) fn open(path: &Path) -> io::Result<Found> {
         );
         file.set_len(end)?;
     }
-    Ok(Found::Active(Active { path: path.to_owned(), file, end, spilled_end: end, frames }))
+    let keys = if frames.is_empty() { SegmentKeys::none_yet() } else { SegmentKeys::unknown() };
+    Ok(Found::Active(Active { path: path.to_owned(), file, end, spilled_end: end, frames, keys }))
 }
 
-fn read_footer(file: &File, length: u64) -> io::Result<Option<Vec<Placed>>> {
+fn read_footer(file: &File, length: u64) -> io::Result<Option<(Vec<Placed>, Filter)>> {
     let mut tail = [0; FOOTER_TAIL];
     let Some(tail_at) = length.checked_sub(FOOTER_TAIL as u64) else { return Ok(None) };
     file.read_exact_at(&mut tail, tail_at)?;
-    let count = u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
-    let crc = u32::from_le_bytes([tail[4], tail[5], tail[6], tail[7]]);
-    let entries = count as usize * FOOTER_ENTRY;
-    let (true, true, Some(at)) = (tail[8..] == FOOTER_MAGIC, count <= MAX_FRAMES, tail_at.checked_sub(entries as u64))
-    else {
-        return Ok(None);
+    let u32_at = |at: usize| u32::from_le_bytes([tail[at], tail[at + 1], tail[at + 2], tail[at + 3]]);
+    let (filter, count, crc) = (u32_at(0), u32_at(4), u32_at(8));
+    let (filter, tail_bytes) = match tail.last_chunk::<8>() {
+        Some(&FOOTER_MAGIC) => (filter as usize, FOOTER_TAIL),
+        Some(&OLD_FOOTER_MAGIC) => (0, OLD_FOOTER_TAIL),
+        _ => return Ok(None),
     };
-    let mut footer = vec![0; entries + 4];
+    let entries = count as usize * FOOTER_ENTRY;
+    // CRC and magic are not part of what the CRC is of.
+    let bytes = entries + filter + tail_bytes - 12;
+    let Some(at) = length.checked_sub(bytes as u64 + 12) else { return Ok(None) };
+    if count > MAX_FRAMES || filter > MAX_FILTER as usize {
+        return Ok(None);
+    }
+    let mut footer = vec![0; bytes];
     file.read_exact_at(&mut footer, at)?;
     if crc32fast::hash(&footer) != crc {
         return Ok(None);
@@ -175,7 +197,8 @@ fn read_footer(file: &File, length: u64) -> io::Result<Option<Vec<Placed>>> {
         let (place, header) = entry.split_first_chunk::<8>()?;
         Some(Placed { at: u64::from_le_bytes(*place), info: FrameInfo::decode(header.try_into().ok()?)? })
     });
-    Ok(frames.collect())
+    let frames: Option<Vec<Placed>> = frames.collect();
+    Ok(frames.map(|frames| (frames, Filter::from_bytes(&footer[entries..entries + filter]))))
 }
 
 /// The whole frames from the beginning on, and where they end. Payloads are checked too: after a power cut a page in
@@ -190,7 +213,7 @@ fn scan(file: &File, length: u64) -> io::Result<(Vec<Placed>, u64)> {
             break;
         }
         let mut payload = vec![0; info.payload as usize];
-        file.read_exact_at(&mut payload, at + HEADER as u64)?;
+        file.read_exact_at(&mut payload, at + info.payload_at())?;
         if crc32fast::hash(&payload) != info.crc {
             break;
         }
@@ -203,6 +226,15 @@ fn scan(file: &File, length: u64) -> io::Result<(Vec<Placed>, u64)> {
 /// Reads and unpacks one frame.
 pub(super) fn read_frame(file: &File, frame: &Placed) -> Result<Vec<u8>, String> {
     let mut payload = vec![0; frame.info.payload as usize];
-    file.read_exact_at(&mut payload, frame.at + HEADER as u64).map_err(|error| error.to_string())?;
+    file.read_exact_at(&mut payload, frame.at + frame.info.payload_at()).map_err(|error| error.to_string())?;
     open_payload(&frame.info, &payload)
+}
+
+/// Reads the filter of one frame; one that admits everything if there is none, or none that can be read.
+pub(super) fn read_filter(file: &File, frame: &Placed) -> Filter {
+    let mut bytes = vec![0; frame.info.filter as usize];
+    match file.read_exact_at(&mut bytes, frame.at + HEADER as u64) {
+        Ok(()) => open_filter(&frame.info, &bytes),
+        Err(_) => Filter::default(),
+    }
 }

@@ -242,6 +242,100 @@ async fn a_flipped_bit_costs_its_frame_only() {
     assert_eq!(all(&recent, &EventQuery { limit: 1_000, ..EventQuery::default() }).await.len(), 2_048);
 }
 
+/// A store with ten frames of a host each, `r0` to `r9`, oldest first; finished segments if `sealed`.
+async fn ten_hosts(folder: &Path, sealed: bool) -> Recent {
+    let recent = open(folder, RecentSettings::default());
+    for host in 0..10 {
+        let name = format!("R{host}.example.");
+        recent.append(&Arc::new((0..1_024).map(|n| event(host * 2_000 + n, 0, &name, "x")).collect()));
+        while !recent.shared.state.lock().pending.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        if sealed {
+            recent.shared.state.lock().seal_wanted = true;
+            recent.shared.wake.notify_one();
+            while recent.shared.state.lock().seal_wanted {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    recent
+}
+
+fn of_host(name: &str) -> EventQuery {
+    EventQuery { hostname: Some(name.to_owned()), limit: 1_000, ..EventQuery::default() }.prepared()
+}
+
+#[tokio::test]
+async fn what_cannot_hold_a_hit_is_passed_over() {
+    let absent = [
+        of_host("nobody"),
+        EventQuery { hostname: None, rule: Some(RuleId(4)), ..of_host("") },
+        EventQuery { hostname: None, severity: Severity::new(7), ..of_host("") },
+        EventQuery { hostname: None, protocol: Some(Protocol::Http), ..of_host("") },
+        EventQuery { hostname: None, matched: Some(false), ..of_host("") },
+        EventQuery { hostname: None, peer: Some("192.0.2.1".parse().unwrap()), ..of_host("") },
+        EventQuery { hostname: None, correlation_id: Some("none".into()), ..of_host("") },
+    ];
+    for sealed in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let recent = ten_hosts(folder.path(), sealed).await;
+        let snapshot = Snapshot::of(&recent.shared.state.lock());
+        for query in &absent {
+            let (opened, page) = snapshot.search_counting(query, Instant::now() + SEARCH_BUDGET);
+            assert_eq!((opened, page), (0, EventPage::default()), "{query:?}");
+        }
+        let (opened, page) = snapshot.search_counting(&of_host("r3.EXAMPLE"), Instant::now() + SEARCH_BUDGET);
+        assert_eq!((opened, page.items.len()), (1, 1_000));
+        // The same after a restart, also when the segment being written was never finished.
+        drop(recent);
+        let recent = open(folder.path(), RecentSettings::default());
+        let snapshot = Snapshot::of(&recent.shared.state.lock());
+        let (opened, page) = snapshot.search_counting(&of_host("r3.example"), Instant::now() + SEARCH_BUDGET);
+        assert_eq!((opened, page.items.len()), (1, 1_000));
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_filter_hides_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let recent = ten_hosts(folder.path(), false).await;
+    drop(recent);
+    let path = only_segment(folder.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    for place in frame::HEADER..frame::HEADER + 4 {
+        bytes[place] = 0;
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let recent = open(folder.path(), RecentSettings::default());
+    assert_eq!(all(&recent, &of_host("r0.example")).await.len(), 1_024);
+}
+
+#[tokio::test]
+async fn frames_of_the_version_before_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut encoder = frame::Encoder::new().unwrap();
+    let packed = encoder.encode([event(1, 0, "r1", "one"), event(2, 0, "r2", "two")].iter()).unwrap().unwrap();
+    let mut header: [u8; frame::HEADER] = packed.bytes[..frame::HEADER].try_into().unwrap();
+    header[3] = 2;
+    header[68..80].fill(0);
+    let crc = crc32fast::hash(&header[..92]);
+    header[92..].copy_from_slice(&crc.to_le_bytes());
+    let payload = &packed.bytes[usize::try_from(packed.info.payload_at()).unwrap()..];
+    let frame = [&header[..], payload].concat();
+    // One that was being written, and one with the footer of that version.
+    let mut footer = [&0_u64.to_le_bytes()[..], &header, &1_u32.to_le_bytes()].concat();
+    let crc = crc32fast::hash(&footer);
+    footer.extend_from_slice(&crc.to_le_bytes());
+    footer.extend_from_slice(b"MRSEND01");
+    for bytes in [frame.clone(), [frame, footer].concat()] {
+        std::fs::write(folder.path().join(segment::file_name(1)), &bytes).unwrap();
+        let recent = open(folder.path(), RecentSettings::default());
+        assert_eq!(all(&recent, &of_host("r2")).await.len(), 1);
+        assert_eq!(all(&recent, &EventQuery { limit: 9, ..EventQuery::default() }).await.len(), 2);
+    }
+}
+
 #[tokio::test]
 async fn events_survive_a_crash_before_their_frame_is_full() {
     let folder = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use super::digest::Filter;
 use super::frame::Encoder;
 use super::segment::{self, Active, Found};
 use super::{Piece, Shared, State};
@@ -138,12 +139,12 @@ impl Writer {
     }
 
     fn write_frame(&mut self, shared: &Shared, pieces: &[Piece]) -> io::Result<()> {
-        let Some((info, frame)) = self.encoder.encode(events(pieces))? else {
+        let Some(frame) = self.encoder.encode(events(pieces))? else {
             finish(shared, pieces, None);
             return Ok(());
         };
         let active = self.active(shared)?;
-        active.append(info, &frame)?;
+        active.append(&frame)?;
         let placed = active.frames.last().copied();
         finish(shared, pieces, placed);
         Ok(())
@@ -151,8 +152,8 @@ impl Writer {
 
     fn spill(&mut self, shared: &Shared, pieces: &[Piece]) -> io::Result<()> {
         let fresh = pieces.iter().filter(|piece| !piece.spilled).flat_map(|piece| piece.events().iter());
-        if let Some((_, frame)) = self.encoder.encode(fresh)? {
-            self.active(shared)?.spill(&frame)?;
+        if let Some(frame) = self.encoder.encode(fresh)? {
+            self.active(shared)?.spill(&frame.bytes)?;
         }
         Ok(())
     }
@@ -213,7 +214,8 @@ impl Writer {
                 let mut state = shared.state.lock();
                 if let Some((_, frames)) = state.active.take() {
                     let bytes = frames.last().map_or(0, |last| last.at + last.info.bytes());
-                    let sealed = segment::Sealed { path, bytes, frames: frames.into() };
+                    let filter = Filter::default();
+                    let sealed = segment::Sealed { path, bytes, frames: frames.into(), filter };
                     state.sealed.push_back(Arc::new(sealed));
                 }
                 return Err(error);
