@@ -43,23 +43,7 @@ impl Admin {
                 ),
             ));
         }
-        let mut query = query.clone();
-        let mut skipped = 0;
-        while skipped < skip {
-            query.limit = (skip - skipped).min(MAX_CHANGE_ROWS);
-            let rows = self.parts.stores.changes.changes(&query).await?;
-            let Some(last) = rows.last() else {
-                let total = self.parts.stores.changes.count_changes(&query).await?;
-                return Ok(ChangePage { rows: Vec::new(), total, next: None });
-            };
-            skipped += rows.len();
-            if query.ascending {
-                query.after = Some(last.id);
-            } else {
-                query.before = Some(last.id);
-            }
-        }
-        query.limit = limit;
+        let query = ChangeQuery { skip, limit, ..query.clone() };
         self.changes(&query).await
     }
 }

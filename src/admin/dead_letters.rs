@@ -12,8 +12,8 @@ use crate::remedy::{DeadItem, DeadQueue};
 const MAX_LETTERS: usize = 200;
 /// Letters read at once: their memory is bounded by this and the largest record.
 const PAGE: usize = 128;
-/// Letters one call looks at for those that fit a filter, so that an answer comes however few fit.
-const MOST_LOOKED_AT: usize = 20_000;
+/// Letters one call looks at for those that fit a filter, so that an answer comes in some 30 ms however few fit.
+const MOST_LOOKED_AT: usize = 5_000;
 
 /// Which letters; members that are `None` do not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,22 +3,57 @@
 
 use super::{Actor, Admin, AdminError};
 use crate::model::{Team, host_key};
-use crate::store::{ConfigEdit, DevHost, DeviceTeam};
+use crate::store::{ConfigEdit, DevHost, DeviceTeam, HostQuery};
 
 /// Longest host name in bytes (RFC 1035 section 2.3.4).
 const MAX_HOSTNAME: usize = 255;
 
+/// Some hosts of one of the lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPage<T> {
+    /// By name.
+    pub rows: Vec<T>,
+    /// Hosts in the list, whatever was asked for.
+    pub total: u64,
+    /// Where to go on, as [`HostQuery::after`]; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// The query as the store is asked: in the form names are kept in, and one host more, to see whether there are any.
+fn asked(query: &HostQuery) -> HostQuery {
+    HostQuery {
+        part: query.part.as_deref().map(str::to_ascii_lowercase),
+        limit: query.limit.map(|limit| limit.saturating_add(1)),
+        ..query.clone()
+    }
+}
+
+fn page<T>(query: &HostQuery, mut rows: Vec<T>, total: u64, name: impl Fn(&T) -> &String) -> HostPage<T> {
+    let limit = query.limit.map_or(usize::MAX, |limit| limit as usize);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = if more { rows.last().map(|row| name(row).clone()) } else { None };
+    HostPage { rows, total, next }
+}
+
 impl Admin {
     /// Every development host.
     pub async fn dev_hosts(&self) -> Result<Vec<DevHost>, AdminError> {
-        Ok(self.parts.stores.inventory.dev_hosts().await?)
+        Ok(self.parts.stores.inventory.dev_hosts(&HostQuery::default()).await?)
+    }
+
+    /// Some development hosts, by name.
+    pub async fn dev_hosts_page(&self, query: &HostQuery) -> Result<HostPage<DevHost>, AdminError> {
+        let inventory = &self.parts.stores.inventory;
+        let rows = inventory.dev_hosts(&asked(query)).await?;
+        Ok(page(query, rows, inventory.count_dev_hosts().await?, |row| &row.hostname))
     }
 
     /// Whether a host is a development host.
     pub async fn dev_host(&self, hostname: &str) -> Result<DevHost, AdminError> {
         let key = host_key(hostname);
-        let found = self.dev_hosts().await?.into_iter().find(|host| host.hostname == key);
-        found.ok_or(AdminError::NotFound { what: "development host", key })
+        let found = self.parts.stores.inventory.dev_hosts(&HostQuery::one(&key)).await?;
+        found.into_iter().next().ok_or(AdminError::NotFound { what: "development host", key })
     }
 
     /// Lists a host as development host.
@@ -43,14 +78,21 @@ impl Admin {
 
     /// Every host with a team.
     pub async fn device_teams(&self) -> Result<Vec<DeviceTeam>, AdminError> {
-        Ok(self.parts.stores.inventory.device_teams().await?)
+        Ok(self.parts.stores.inventory.device_teams(&HostQuery::default()).await?)
+    }
+
+    /// Some hosts with a team, by name.
+    pub async fn device_teams_page(&self, query: &HostQuery) -> Result<HostPage<DeviceTeam>, AdminError> {
+        let inventory = &self.parts.stores.inventory;
+        let rows = inventory.device_teams(&asked(query)).await?;
+        Ok(page(query, rows, inventory.count_device_teams().await?, |row| &row.hostname))
     }
 
     /// A host's team.
     pub async fn device_team(&self, hostname: &str) -> Result<DeviceTeam, AdminError> {
         let key = host_key(hostname);
-        let found = self.device_teams().await?.into_iter().find(|row| row.hostname == key);
-        found.ok_or(AdminError::NotFound { what: "device team", key })
+        let found = self.parts.stores.inventory.device_teams(&HostQuery::one(&key)).await?;
+        found.into_iter().next().ok_or(AdminError::NotFound { what: "device team", key })
     }
 
     /// Gives a host without one its team.

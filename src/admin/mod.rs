@@ -60,6 +60,7 @@ pub use error::{AdminError, ItemFault};
 pub use event_way::{EventLetter, EventStep, KeptIn};
 pub use events::{AuditPage, EventStory, Found};
 pub use health::{HealthPart, HealthState};
+pub use inventory::HostPage;
 pub use live_events::{LiveBatch, LiveEvents};
 pub use once::{Once, Turn};
 pub use retention::{ArchiveFilter, ArchivePage, Begun, ErasurePlan, RestoreChoice};
@@ -85,8 +86,8 @@ pub use crate::queue::Fault as QueueFault;
 pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport};
 pub use crate::store::archive::{ArchiveFault, FileName, FileState};
 pub use crate::store::{
-    ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, KeptAnswer, Operation, Overrun, PartitionInfo, RepeatId,
-    Tampering, TrailFault, TrailHead, TrailReport, Via, rule_tag, team_tag,
+    ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, HostQuery, KeptAnswer, Operation, Overrun, PartitionInfo,
+    RepeatId, Tampering, TrailFault, TrailHead, TrailReport, Via, rule_tag, team_tag,
 };
 pub use crate::store::{Erasure, Hold, HoldDraft};
 pub use crate::upkeep::retention::{ArchiveCheck, Nearness, Report as RetentionReport, RetentionStatus};

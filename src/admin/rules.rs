@@ -12,7 +12,7 @@ use crate::model::{
     Environment, Event, EventId, Oid, Protocol, Rule, RuleDraft, RuleId, Severity, Source, Trap, host_key,
 };
 use crate::rules::{Explanation, RuleSet, Scratch, check_draft};
-use crate::store::ConfigEdit;
+use crate::store::{ConfigEdit, HostQuery};
 
 /// Most rules made by one request: a large site's whole rule set.
 const MAX_NEW_RULES: usize = 10_000;
@@ -182,8 +182,8 @@ impl Admin {
             return Ok(Arc::clone(compiled));
         }
         let (rules, unreadable) = stores.rules.list().await?;
-        let hosts = stores.inventory.dev_hosts().await?;
-        let teams = stores.inventory.device_teams().await?;
+        let hosts = stores.inventory.dev_hosts(&HostQuery::default()).await?;
+        let teams = stores.inventory.device_teams(&HostQuery::default()).await?;
         let compiling = tokio::task::spawn_blocking(move || {
             let (set, problems) = RuleSet::compile(&rules);
             let problems = problems.into_iter().map(|problem| format!("rule {}: {}", problem.rule, problem.why));

@@ -19,7 +19,7 @@ use super::traffic::{Traffic, Watch};
 use super::{Ruling, Settings};
 use crate::live::{Live, LiveSender};
 use crate::rules::RuleProblem;
-use crate::store::{Inventory, RuleBook, StoreError, StoreResult};
+use crate::store::{HostQuery, Inventory, RuleBook, StoreError, StoreResult};
 use crate::telemetry::metrics::{RULES_ACTIVE, RULES_RELOADS};
 
 /// How often the version is asked for: saved rules take effect within a second.
@@ -74,8 +74,8 @@ async fn load(
     // Asked first: a change made while the rows are read is then noticed by the next look.
     let version = rules.version().await?;
     let (rows, unreadable) = rules.list().await?;
-    let hosts = inventory.dev_hosts().await?;
-    let teams = inventory.device_teams().await?;
+    let hosts = inventory.dev_hosts(&HostQuery::default()).await?;
+    let teams = inventory.device_teams(&HostQuery::default()).await?;
     let compiled = tokio::task::spawn_blocking(move || previous.rules.recompile(&rows, &traffic.sample())).await;
     let (rules, problems) = compiled.map_err(|error| StoreError::Unavailable {
         store: "rules".to_owned(),
@@ -225,7 +225,7 @@ mod tests {
 
     #[async_trait]
     impl Inventory for Book {
-        async fn dev_hosts(&self) -> StoreResult<Vec<DevHost>> {
+        async fn dev_hosts(&self, _: &HostQuery) -> StoreResult<Vec<DevHost>> {
             Ok(vec![DevHost { hostname: "lab1".into() }])
         }
 
@@ -237,7 +237,15 @@ mod tests {
             Self::refusal()
         }
 
-        async fn device_teams(&self) -> StoreResult<Vec<DeviceTeam>> {
+        async fn count_dev_hosts(&self) -> StoreResult<u64> {
+            Ok(1)
+        }
+
+        async fn count_device_teams(&self) -> StoreResult<u64> {
+            Ok(1)
+        }
+
+        async fn device_teams(&self, _: &HostQuery) -> StoreResult<Vec<DeviceTeam>> {
             let team_assignment = Team::new("ACCESS").expect("a team");
             Ok(vec![DeviceTeam { hostname: "sw9".into(), team_assignment }])
         }

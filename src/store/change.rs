@@ -139,6 +139,8 @@ pub struct ChangeQuery {
     pub before: Option<i64>,
     /// Only lines with a greater number: where the last page ended, when the oldest come first.
     pub after: Option<i64>,
+    /// Lines passed over before the first: those of the pages before.
+    pub skip: usize,
     /// Lines wanted, at most 1,000.
     pub limit: usize,
 }

@@ -41,7 +41,7 @@ pub use change::{Action, Change, ChangeLog, ChangeQuery, ChangeRow, Operation, O
 pub use edits::{ConfigEdit, ConfigEdits, SETTINGS_TABLE};
 pub use error::{StoreError, StoreResult};
 pub use holds::{Erased, Erasure, Hold, HoldBook, HoldDraft};
-pub use inventory::{DevHost, DeviceTeam, Inventory};
+pub use inventory::{DevHost, DeviceTeam, HostQuery, Inventory};
 pub use levels::{LevelRow, Levels, Width};
 pub use query::{EventPage, EventQuery, NumberedPage};
 pub use recent::{Recent, RecentSettings, Scanned, Watched, Watcher};

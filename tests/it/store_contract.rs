@@ -15,9 +15,9 @@ use muttd::model::{
     Matched, Protocol, RuleDraft, RuleId, Severity, Source, TargetName, Team, Timestamp,
 };
 use muttd::store::{
-    ApiKey, Change, ChangeQuery, ConfigEdit, DeviceTeam, EventQuery, KeyChange, Kind, LiveSession, Operation, Overrun,
-    RecentSettings, Session, SessionClock, Sighting, StoreError, Stores, UnhandledBatch, UnhandledEvents,
-    UnhandledPolicy, User, UserUpdate,
+    ApiKey, Change, ChangeQuery, ConfigEdit, DeviceTeam, EventQuery, HostQuery, KeyChange, Kind, LiveSession,
+    Operation, Overrun, RecentSettings, Session, SessionClock, Sighting, StoreError, Stores, UnhandledBatch,
+    UnhandledEvents, UnhandledPolicy, User, UserUpdate,
 };
 
 /// 2026-11-21T00:00:00Z
@@ -376,6 +376,37 @@ async fn a_change_that_fails_leaves_no_line_and_no_version() {
 }
 
 #[tokio::test]
+async fn hosts_are_listed_in_pages_by_a_part_of_the_name_and_one_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = open(folder.path());
+    for host in ["c1", "a1", "b2", "a2", "b1"] {
+        stores.inventory.add_dev_host(host, &change()).await.unwrap();
+        let row = DeviceTeam { hostname: host.into(), team_assignment: team("CORE") };
+        stores.inventory.add_device_team(row, &change()).await.unwrap();
+    }
+    let text = |text: &str| Some(text.to_owned());
+    for (query, expected) in [
+        (HostQuery::default(), vec!["a1", "a2", "b1", "b2", "c1"]),
+        (HostQuery { limit: Some(2), ..HostQuery::default() }, vec!["a1", "a2"]),
+        (HostQuery { limit: Some(2), after: text("a2"), ..HostQuery::default() }, vec!["b1", "b2"]),
+        (HostQuery { part: text("1"), after: text("a1"), ..HostQuery::default() }, vec!["b1", "c1"]),
+        (HostQuery { part: text("%"), ..HostQuery::default() }, vec![]),
+        (HostQuery::one("b2"), vec!["b2"]),
+        (HostQuery::one("b"), vec![]),
+    ] {
+        let hosts = stores.inventory.dev_hosts(&query).await.unwrap();
+        assert_eq!(hosts.into_iter().map(|host| host.hostname).collect::<Vec<_>>(), expected, "{query:?}");
+        let teams = stores.inventory.device_teams(&query).await.unwrap();
+        assert_eq!(teams.into_iter().map(|row| row.hostname).collect::<Vec<_>>(), expected, "{query:?}");
+    }
+    assert_eq!(stores.inventory.count_dev_hosts().await.unwrap(), 5);
+    assert_eq!(stores.inventory.count_device_teams().await.unwrap(), 5);
+    let third = ChangeQuery { skip: 2, limit: 1, ..ChangeQuery::default() };
+    let all = stores.changes.changes(&ChangeQuery { limit: 10, ..ChangeQuery::default() }).await.unwrap();
+    assert_eq!(stores.changes.changes(&third).await.unwrap(), all[2..3]);
+}
+
+#[tokio::test]
 async fn hosts_and_teams_are_kept_by_their_key_and_the_log_pages() {
     let folder = tempfile::tempdir().unwrap();
     let stores = open(folder.path());
@@ -383,11 +414,14 @@ async fn hosts_and_teams_are_kept_by_their_key_and_the_log_pages() {
     let row = |host: &str, name: &str| DeviceTeam { hostname: host.into(), team_assignment: team(name) };
     stores.inventory.add_device_team(row("R1", "CORE"), &change()).await.unwrap();
     edit(&stores, [ConfigEdit::PutTeam(row("r1", "EDGE"))]).await.unwrap();
-    assert_eq!(stores.inventory.device_teams().await.unwrap(), [row("r1", "EDGE")]);
+    assert_eq!(stores.inventory.device_teams(&HostQuery::default()).await.unwrap(), [row("r1", "EDGE")]);
     edit(&stores, [ConfigEdit::RemoveTeam("R1".into())]).await.unwrap();
     stores.inventory.remove_dev_host("lab1.example", &change()).await.unwrap();
     assert_eq!(
-        (stores.inventory.dev_hosts().await.unwrap(), stores.inventory.device_teams().await.unwrap()),
+        (
+            stores.inventory.dev_hosts(&HostQuery::default()).await.unwrap(),
+            stores.inventory.device_teams(&HostQuery::default()).await.unwrap()
+        ),
         (vec![], vec![])
     );
     let query = ChangeQuery {

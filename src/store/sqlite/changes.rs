@@ -112,7 +112,9 @@ fn lines_sql(query: &ChangeQuery, condition: &str) -> String {
     let limit = query.limit.clamp(1, MAX_LINES);
     format!(
         "SELECT id, changed_at, changed_by, operation, table_name, record_id, old_values, new_values, reason, \
-         correlation_id, changed_via, changed_from, row_hash FROM config_audit_log WHERE {condition} ORDER BY id {order} LIMIT {limit}"
+         correlation_id, changed_via, changed_from, row_hash FROM config_audit_log WHERE {condition} ORDER BY id {order} LIMIT {limit} \
+         OFFSET {}",
+        query.skip
     )
 }
 

@@ -160,7 +160,7 @@ impl Row<'_> {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::store::{ChangeLog, ChangeQuery, Inventory};
+    use crate::store::{ChangeLog, ChangeQuery, HostQuery, Inventory};
 
     fn team(hostname: &str, team: &str) -> ConfigEdit {
         let team_assignment = Team::new(team).expect("a team");
@@ -185,7 +185,7 @@ mod tests {
         assert!(lines.iter().all(|line| line.correlation_id == "c-9"));
         let wrong = vec![ConfigEdit::RemoveDevHost("lab1".into()), ConfigEdit::AddDevHost("not a host".into())];
         store.apply(wrong, &change).await.expect_err("the second of them cannot be");
-        assert_eq!(store.dev_hosts().await.expect("hosts").len(), 1, "none of them was made");
+        assert_eq!(store.dev_hosts(&HostQuery::default()).await.expect("hosts").len(), 1, "none of them was made");
         assert_eq!(store.changes(&query).await.expect("lines").len(), 3);
     }
 
@@ -195,15 +195,18 @@ mod tests {
         let store = ConfigDb::open(&dir.path().join("config.db"), Clock::system()).expect("opens");
         let change = Change::new("alice", "c-9");
         store.apply(vec![team("sw1", "ACCESS")], &change).await.expect("applied");
-        let seen = team_tag(&store.device_teams().await.expect("teams")[0]);
+        let seen = team_tag(&store.device_teams(&HostQuery::default()).await.expect("teams")[0]);
         let expecting = |tags: Vec<String>, to: &str| vec![ConfigEdit::ExpectTeam("SW1".into(), tags), team("sw1", to)];
         store.apply(expecting(vec![seen.clone()], "CORE"), &change).await.expect("it was so");
         let mut late = vec![ConfigEdit::AddDevHost("lab1".into())];
         late.extend(expecting(vec![seen], "EDGE"));
         let refused = store.apply(late, &change).await.expect_err("it is so no more");
-        let now = store.device_teams().await.expect("teams");
+        let now = store.device_teams(&HostQuery::default()).await.expect("teams");
         assert!(matches!(refused, StoreError::Stale { what: "device team", tag, .. } if tag == team_tag(&now[0])));
-        assert_eq!((now[0].team_assignment.as_str(), store.dev_hosts().await.expect("hosts").len()), ("CORE", 0));
+        assert_eq!(
+            (now[0].team_assignment.as_str(), store.dev_hosts(&HostQuery::default()).await.expect("hosts").len()),
+            ("CORE", 0)
+        );
         let gone = vec![ConfigEdit::ExpectRule(RuleId(7), Vec::new()), ConfigEdit::RemoveRule(RuleId(7))];
         assert!(matches!(store.apply(gone, &change).await, Err(StoreError::NotFound { what: "rule", .. })));
     }

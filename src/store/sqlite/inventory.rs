@@ -1,11 +1,12 @@
 //! Development hosts and device teams in `config.db`.
 
 use async_trait::async_trait;
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Row, ToSql, Transaction, params, params_from_iter};
 
 use super::config::{ConfigDb, Entry, Table, log_change, row_values};
+use super::connect::Fault;
 use crate::model::{Team, host_key};
-use crate::store::{Change, DevHost, DeviceTeam, Inventory, StoreError, StoreResult};
+use crate::store::{Change, DevHost, DeviceTeam, HostQuery, Inventory, StoreError, StoreResult};
 use tracing::warn;
 
 pub(super) const DEV_HOSTS: Table =
@@ -22,16 +23,48 @@ pub(super) const TEAMS: Table = Table {
 /// Longest host name, in bytes (RFC 1035 section 2.3.4 has 255 with length bytes).
 const MAX_HOST: usize = 255;
 
+/// The statement that reads hosts of one of the lists. Each restriction but the part of a name is a seek in the key.
+fn listing(table: Table, query: &HostQuery) -> (String, Vec<Box<dyn ToSql>>) {
+    let mut sql = format!("SELECT {} FROM {} WHERE 1", table.columns.join(", "), table.name);
+    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    for (condition, value) in [
+        (" AND hostname = ?", &query.exactly),
+        (" AND hostname > ?", &query.after),
+        (" AND instr(hostname, ?) > 0", &query.part),
+    ] {
+        if let Some(value) = value {
+            sql.push_str(condition);
+            values.push(Box::new(value.clone()));
+        }
+    }
+    sql.push_str(" ORDER BY hostname");
+    if let Some(limit) = query.limit {
+        sql.push_str(" LIMIT ?");
+        values.push(Box::new(limit));
+    }
+    (sql, values)
+}
+
+fn count(connection: &Connection, table: Table) -> Result<u64, Fault> {
+    let count: i64 = connection.query_row(&format!("SELECT count(*) FROM {}", table.name), [], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
 #[async_trait]
 impl Inventory for ConfigDb {
-    async fn dev_hosts(&self) -> StoreResult<Vec<DevHost>> {
-        self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT hostname FROM development_hosts ORDER BY hostname")?;
-            let rows = statement.query_map([], |row| Ok(DevHost { hostname: row.get(0)? }))?;
+    async fn dev_hosts(&self, query: &HostQuery) -> StoreResult<Vec<DevHost>> {
+        let query = query.clone();
+        self.read(move |connection| {
+            let (sql, values) = listing(DEV_HOSTS, &query);
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params_from_iter(values), |row| Ok(DevHost { hostname: row.get(0)? }))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
+    }
+
+    async fn count_dev_hosts(&self) -> StoreResult<u64> {
+        self.read(|connection| count(connection, DEV_HOSTS)).await
     }
 
     async fn add_dev_host(&self, hostname: &str, change: &Change) -> StoreResult<DevHost> {
@@ -61,11 +94,17 @@ impl Inventory for ConfigDb {
         .await
     }
 
-    async fn device_teams(&self) -> StoreResult<Vec<DeviceTeam>> {
-        self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT hostname, team_assignment FROM device_teams ORDER BY hostname")?;
-            let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    async fn count_device_teams(&self) -> StoreResult<u64> {
+        self.read(|connection| count(connection, TEAMS)).await
+    }
+
+    async fn device_teams(&self, query: &HostQuery) -> StoreResult<Vec<DeviceTeam>> {
+        let query = query.clone();
+        self.read(move |connection| {
+            let (sql, values) = listing(TEAMS, &query);
+            let mut statement = connection.prepare_cached(&sql)?;
+            let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+            let rows = statement.query_map(params_from_iter(values), read)?;
             let mut teams = Vec::new();
             for row in rows {
                 let (hostname, team) = row?;

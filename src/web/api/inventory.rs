@@ -5,7 +5,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -13,9 +14,10 @@ use super::super::Web;
 use super::super::auth::Caller;
 use super::super::conditional::{IfMatch, tagged, unchanged};
 use super::super::fault::{Answer, Fault};
-use super::super::input::{JsonBody, Reason, Segment};
+use super::super::input::{Fields, JsonBody, Reason, Segment};
+use super::super::openapi::parameters::{number, text};
 use super::{created, ruling_tag};
-use crate::admin::{DevHost, DeviceTeam, team_tag};
+use crate::admin::{DevHost, DeviceTeam, HostQuery, team_tag};
 use crate::model::host_key;
 
 /// A development host.
@@ -25,13 +27,15 @@ pub(super) struct DevHostRow {
     hostname: String,
 }
 
-/// Every development host.
+/// Development hosts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DevHosts {
-    /// How many.
-    total: usize,
-    /// Each of them.
+    /// How many there are, whatever was asked for.
+    total: u64,
+    /// By name.
     hosts: Vec<DevHostRow>,
+    /// What `cursor` must be for those that follow; null at the end.
+    next_cursor: Option<String>,
 }
 
 /// A host and its team.
@@ -43,13 +47,15 @@ pub(super) struct TeamRow {
     team_assignment: String,
 }
 
-/// Every host with a team.
+/// Hosts with a team.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Teams {
-    /// How many.
-    total: usize,
-    /// Each of them.
+    /// How many there are, whatever was asked for.
+    total: u64,
+    /// By host.
     teams: Vec<TeamRow>,
+    /// What `cursor` must be for those that follow; null at the end.
+    next_cursor: Option<String>,
 }
 
 /// A host that is to be a development host.
@@ -81,6 +87,33 @@ struct ChangedTeam {
     team_assignment: String,
 }
 
+/// Most hosts of one answer, when a limit is given.
+const MAX_LIMIT: usize = 10_000;
+
+/// Which hosts of a list.
+struct HostsAsked;
+
+impl IntoParams for HostsAsked {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            text("q", "A part of the host's name, in any case"),
+            number("limit", 1, 10_000, "How many; all of them unless said"),
+            text("cursor", "Where an earlier answer ended: its `next_cursor`"),
+        ]
+    }
+}
+
+fn asked(fields: &Fields) -> Answer<HostQuery> {
+    fields.only(&["q", "limit", "cursor"])?;
+    let limit = fields.get("limit").map(|_| fields.number("limit", 1, 1, MAX_LIMIT)).transpose()?;
+    Ok(HostQuery {
+        exactly: None,
+        part: fields.get("q").map(|part| part.trim().to_owned()),
+        after: fields.get("cursor").map(str::to_owned),
+        limit: limit.and_then(|limit| u32::try_from(limit).ok()),
+    })
+}
+
 /// The routes of this section.
 pub(super) fn routes() -> OpenApiRouter<Web> {
     OpenApiRouter::new()
@@ -107,6 +140,7 @@ impl From<&DeviceTeam> for TeamRow {
     get,
     path = "/dev-hosts",
     params(
+        HostsAsked,
         ("If-None-Match" = Option<String>, Header, description = "The tag of the list that the reader has"),
     ),
     responses(
@@ -114,13 +148,15 @@ impl From<&DeviceTeam> for TeamRow {
         (status = 304, description = "The reader has it already"),
     )
 )]
-async fn dev_hosts(State(web): State<Web>, headers: HeaderMap) -> Answer<Response> {
+async fn dev_hosts(State(web): State<Web>, headers: HeaderMap, fields: Fields) -> Answer<Response> {
+    let query = asked(&fields)?;
     let tag = ruling_tag(&web).await?;
     if let Some(same) = unchanged(&headers, &tag) {
         return Ok(same);
     }
-    let hosts: Vec<DevHostRow> = web.admin.dev_hosts().await?.iter().map(DevHostRow::from).collect();
-    Ok(tagged(&tag, Json(DevHosts { total: hosts.len(), hosts })))
+    let page = web.admin.dev_hosts_page(&query).await?;
+    let hosts = page.rows.iter().map(DevHostRow::from).collect();
+    Ok(tagged(&tag, Json(DevHosts { total: page.total, hosts, next_cursor: page.next })))
 }
 
 /// Whether a host is a development host
@@ -178,6 +214,7 @@ async fn remove_dev_host(
     get,
     path = "/teams",
     params(
+        HostsAsked,
         ("If-None-Match" = Option<String>, Header, description = "The tag of the list that the reader has"),
     ),
     responses(
@@ -185,13 +222,15 @@ async fn remove_dev_host(
         (status = 304, description = "The reader has it already"),
     )
 )]
-async fn teams(State(web): State<Web>, headers: HeaderMap) -> Answer<Response> {
+async fn teams(State(web): State<Web>, headers: HeaderMap, fields: Fields) -> Answer<Response> {
+    let query = asked(&fields)?;
     let tag = ruling_tag(&web).await?;
     if let Some(same) = unchanged(&headers, &tag) {
         return Ok(same);
     }
-    let teams: Vec<TeamRow> = web.admin.device_teams().await?.iter().map(TeamRow::from).collect();
-    Ok(tagged(&tag, Json(Teams { total: teams.len(), teams })))
+    let page = web.admin.device_teams_page(&query).await?;
+    let teams = page.rows.iter().map(TeamRow::from).collect();
+    Ok(tagged(&tag, Json(Teams { total: page.total, teams, next_cursor: page.next })))
 }
 
 /// A host's team

@@ -8,10 +8,10 @@ use super::super::Web;
 use super::super::auth::SignedIn;
 use super::super::fault::Answer;
 use super::super::input::{Fields, Posted};
-use super::super::text::{url_encode, visible};
+use super::super::text::{count, url_encode, visible};
 use super::views::ChangeView;
 use super::{ConfirmPage, Frame, Trouble, done, expected, meanwhile, shown, shown_again};
-use crate::admin::{AdminError, team_tag};
+use crate::admin::{AdminError, HostPage, HostQuery, team_tag};
 use crate::model::host_key;
 
 /// A host in a list: as shown, as in an address, and its team where it has one.
@@ -21,11 +21,44 @@ struct HostRow {
     team: String,
 }
 
+/// Hosts of one page.
+const PAGE_SIZE: u32 = 200;
+
+/// Which part of a list is shown, and where it goes on.
+struct HostsShown {
+    /// The part of a name that was looked for.
+    part: String,
+    total: String,
+    /// Whether earlier hosts were passed over.
+    later_page: bool,
+    next: Option<String>,
+}
+
+fn asked(fields: &Fields) -> HostQuery {
+    HostQuery {
+        exactly: None,
+        part: fields.get("q").map(|part| part.trim().to_owned()),
+        after: fields.get("after").map(str::to_owned),
+        limit: Some(PAGE_SIZE),
+    }
+}
+
+impl HostsShown {
+    fn of<T>(path: &str, query: &HostQuery, page: &HostPage<T>) -> Self {
+        let part = query.part.clone().unwrap_or_default();
+        let next =
+            page.next.as_ref().map(|after| format!("{path}?q={}&after={}", url_encode(&part), url_encode(after)));
+        let total = if page.total == 1 { "1 host".to_owned() } else { format!("{} hosts", count(page.total)) };
+        Self { part, total, later_page: query.after.is_some(), next }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "dev_hosts.html")]
 struct DevHostsPage {
     frame: Frame,
     rows: Vec<HostRow>,
+    hosts: HostsShown,
     hostname: String,
     reason: String,
     trouble: Trouble,
@@ -34,15 +67,16 @@ struct DevHostsPage {
 /// `GET /dev-hosts`.
 pub(super) async fn dev_hosts(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
     let frame = Frame::new(&web, &by, "dev-hosts").after(&fields);
-    shown(&dev_hosts_page(&web, frame).await?)
+    shown(&dev_hosts_page(&web, frame, &asked(&fields)).await?)
 }
 
-async fn dev_hosts_page(web: &Web, frame: Frame) -> Answer<DevHostsPage> {
-    let hosts = web.admin.dev_hosts().await?;
+async fn dev_hosts_page(web: &Web, frame: Frame, query: &HostQuery) -> Answer<DevHostsPage> {
+    let page = web.admin.dev_hosts_page(query).await?;
     let row = |host: &str| HostRow { host: visible(host), query: url_encode(host), team: String::new() };
     Ok(DevHostsPage {
         frame,
-        rows: hosts.iter().map(|host| row(&host.hostname)).collect(),
+        rows: page.rows.iter().map(|host| row(&host.hostname)).collect(),
+        hosts: HostsShown::of("/dev-hosts", query, &page),
         hostname: String::new(),
         reason: String::new(),
         trouble: Trouble::default(),
@@ -55,7 +89,8 @@ pub(super) async fn add_dev_host(State(web): State<Web>, posted: Posted) -> Answ
     let Err(error) = web.admin.add_dev_host(&hostname, &posted.by.actor, posted.fields.get("reason")).await else {
         return Ok(done("/dev-hosts", "host-added"));
     };
-    let mut page = dev_hosts_page(&web, Frame::new(&web, &posted.by, "dev-hosts")).await?;
+    let frame = Frame::new(&web, &posted.by, "dev-hosts");
+    let mut page = dev_hosts_page(&web, frame, &asked(&posted.fields)).await?;
     (page.hostname, page.reason, page.trouble) = (hostname, posted.fields.text("reason"), error.into());
     let status = page.trouble.status;
     shown_again(&page, status)
@@ -97,6 +132,7 @@ fn confirm_dev_host_page(frame: Frame, host: String) -> ConfirmPage {
 struct TeamsPage {
     frame: Frame,
     rows: Vec<HostRow>,
+    hosts: HostsShown,
     hostname: String,
     team: String,
     reason: String,
@@ -105,12 +141,12 @@ struct TeamsPage {
 
 /// `GET /teams`.
 pub(super) async fn teams(State(web): State<Web>, by: SignedIn, fields: Fields) -> Answer<Response> {
-    shown(&teams_page(&web, Frame::new(&web, &by, "teams").after(&fields)).await?)
+    shown(&teams_page(&web, Frame::new(&web, &by, "teams").after(&fields), &asked(&fields)).await?)
 }
 
-async fn teams_page(web: &Web, frame: Frame) -> Answer<TeamsPage> {
-    let teams = web.admin.device_teams().await?;
-    let rows = teams.iter().map(|row| HostRow {
+async fn teams_page(web: &Web, frame: Frame, query: &HostQuery) -> Answer<TeamsPage> {
+    let page = web.admin.device_teams_page(query).await?;
+    let rows = page.rows.iter().map(|row| HostRow {
         host: visible(&row.hostname),
         query: url_encode(&row.hostname),
         team: visible(row.team_assignment.as_str()),
@@ -118,6 +154,7 @@ async fn teams_page(web: &Web, frame: Frame) -> Answer<TeamsPage> {
     Ok(TeamsPage {
         frame,
         rows: rows.collect(),
+        hosts: HostsShown::of("/teams", query, &page),
         hostname: String::new(),
         team: String::new(),
         reason: String::new(),
@@ -132,7 +169,7 @@ pub(super) async fn add_team(State(web): State<Web>, posted: Posted) -> Answer<R
     let Err(error) = web.admin.add_device_team(&hostname, &team, &posted.by.actor, reason).await else {
         return Ok(done("/teams", "team-added"));
     };
-    let mut page = teams_page(&web, Frame::new(&web, &posted.by, "teams")).await?;
+    let mut page = teams_page(&web, Frame::new(&web, &posted.by, "teams"), &asked(&posted.fields)).await?;
     page.trouble = error.into();
     (page.hostname, page.team, page.reason) = (hostname, team, posted.fields.text("reason"));
     let status = page.trouble.status;
