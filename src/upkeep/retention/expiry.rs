@@ -28,8 +28,7 @@ impl Run<'_> {
         let expired = self.expire_all(change, report);
         let found = self.held.take();
         if !found.is_empty() {
-            let there: BTreeSet<String> =
-                self.parts.stores.archive.files().into_iter().map(|file| file.facts.name).collect();
+            let there = self.archive_names();
             self.inner.remember(|memory| {
                 memory.held.extend(found);
                 memory.held.retain(|name, _| there.contains(name));

@@ -259,8 +259,10 @@ impl Retention {
         let (inner, runtime) = (Arc::clone(&self.inner), tokio::runtime::Handle::current());
         let spawned = std::thread::Builder::new().name("retention".to_owned()).spawn(move || {
             be_nice();
+            let ending = Ending { inner: &inner, task: number };
             let result = inner.work(runtime, now, task);
             inner.tasks.lock().end(number, result.clone());
+            drop(ending);
             // Whoever asked may have gone; what was done stands.
             let _ = answer.send(result);
         });
@@ -332,6 +334,18 @@ impl Retention {
             archive_cap: memory.archive,
             settings,
         })
+    }
+}
+
+/// Ends a task that nothing else ended, whatever happened: the next may begin.
+struct Ending<'a> {
+    inner: &'a Inner,
+    task: u64,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.inner.tasks.lock().end(self.task, Err(unavailable("it panicked, see the log".to_owned())));
     }
 }
 

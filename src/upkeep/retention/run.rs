@@ -4,7 +4,7 @@
 //! without the other. A stop ends it between two pieces of work.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -224,6 +224,11 @@ impl<'a> Run<'a> {
             );
         }
         Ok(())
+    }
+
+    /// What archives there are.
+    pub(super) fn archive_names(&self) -> BTreeSet<String> {
+        self.parts.stores.archive.files().into_iter().map(|file| file.facts.name).collect()
     }
 
     /// Holds in force.

@@ -38,8 +38,11 @@ impl Tasks {
         Ok(self.last)
     }
 
-    /// A task has ended; the next may begin.
+    /// A task has ended; the next may begin. One that has ended already stays as it is.
     pub(super) fn end(&mut self, task: u64, result: Result<Report, RetentionError>) {
+        if self.under_way.is_none_or(|(number, _)| number != task) {
+            return;
+        }
         if self.ended.len() == KEPT {
             self.ended.pop_front();
         }
@@ -74,6 +77,7 @@ mod tests {
         assert!(matches!(tasks.begin(now), Err(RetentionError::Busy { since }) if since == now));
         assert!(matches!(tasks.state(first), Some(TaskState::UnderWay)));
         tasks.end(first, Err(RetentionError::Stopped));
+        tasks.end(first, Ok(Report::default()));
         assert!(matches!(tasks.state(first), Some(TaskState::Ended(Err(RetentionError::Stopped)))));
         // The clock stands still and the numbers go on.
         for n in 1..=KEPT as u64 {

@@ -38,8 +38,7 @@ impl Run<'_> {
         let mut checked = BTreeMap::new();
         let outcome = self.compare(names, report, &mut checked);
         if !checked.is_empty() {
-            let there: BTreeSet<String> =
-                self.parts.stores.archive.files().into_iter().map(|file| file.facts.name).collect();
+            let there = self.archive_names();
             self.inner.remember(|memory| {
                 memory.checked.extend(checked);
                 memory.checked.retain(|name, _| there.contains(name));

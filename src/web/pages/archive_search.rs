@@ -34,6 +34,8 @@ struct SearchPage {
     searched: bool,
     rows: Vec<EventRow>,
     next: Option<String>,
+    /// Whether the manifest is in doubt, so that not every archive is searched.
+    doubtful: bool,
     trouble: Trouble,
 }
 
@@ -58,6 +60,7 @@ pub(super) async fn search(State(web): State<Web>, by: SignedIn, fields: Fields)
         searched,
         rows: items.iter().map(EventRow::new).collect(),
         next: next.map(|id| format!("{PLACE}?{kept}cursor={id}")),
+        doubtful: web.admin.archive_doubt().is_some(),
         trouble,
     };
     shown_again(&page, status)

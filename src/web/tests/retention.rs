@@ -179,3 +179,27 @@ async fn input_at_fault_is_shown_again_with_what_is_wrong() {
     let forged = site.post("/admin/retention/run", &cookie, &[("csrf", "x"), ("act", "run")]).await;
     assert_eq!(forged.status, StatusCode::FORBIDDEN);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_has_its_own_report_under_its_number() {
+    let site = old_site().await;
+    // Numbers are moments, and this clock stands still.
+    let first = site.test.clock.now().as_micros();
+    let actor = Actor::new("admin", "c");
+    site.test.admin.run_retention(&actor, None).await.expect("runs");
+    site.test.admin.verify_archives(None, None, &actor, None).await.expect("verifies");
+    let name = "events-2026-03-01.ndjson.zst";
+    site.test.admin.return_archive(name, &actor, None).await.expect_err("it is not restored");
+    let task = async |number: i64| {
+        let reply = site.api(Method::GET, &format!("/api/v2/retention/tasks/{number}"), None).await;
+        (reply.status.as_u16(), reply.json())
+    };
+    let (status, run) = task(first).await;
+    assert_eq!((status, &run["finished"], &run["report"]["archived_events"]), (200, &json!(true), &json!(2)), "{run}");
+    let (status, verified) = task(first + 1).await;
+    let report = &verified["report"];
+    assert_eq!((status, &report["verified"], &report["archived_events"]), (200, &json!(1), &json!(0)), "{verified}");
+    assert_eq!(task(first + 2).await.0, 409, "what failed answers as it would have at once");
+    assert_eq!(task(first + 3).await.0, 404);
+    assert_eq!(task(-1).await.0, 404);
+}
