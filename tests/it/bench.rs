@@ -58,3 +58,14 @@ fn a_flood_is_accounted_for_and_a_backlog_is_worked_off() {
     assert_eq!((&report["backlog"]["events"], &report["backlog"]["lost"]), (&Value::from(5_000), &Value::from(0)));
     assert!(report["measurements"].as_array().is_some_and(Vec::is_empty), "only what was named is measured: {text}");
 }
+
+#[test]
+fn what_is_archived_is_whole_and_small() {
+    let (report, text) = bench(&["--archive", "3000", "--rules", "10"]);
+    let archive = &report["archive"];
+    let number = |name: &str| archive[name].as_f64().unwrap_or_else(|| panic!("`{name}` in {archive}"));
+    assert_eq!((&archive["stopped"]["rows"], &archive["loaded"]["rows"]), (&Value::from(3_000), &Value::from(600)));
+    assert!(number("files") >= 30.0 && number("load_dropped") == 0.0, "{text}");
+    assert!(number("archive_bytes_per_row") > 0.0 && number("load_judged_per_second") > 0.0, "{text}");
+    assert!(text.contains("while events come in"), "{text}");
+}

@@ -220,17 +220,13 @@ impl Api {
 
     /// Begins something, waits for its end; the answer is its report.
     async fn task(&mut self, path: &str, reason: &str) -> anyhow::Result<Value> {
-        let answer = self.ask(Method::POST, path, &json!({"reason": reason})).await?;
-        if answer["finished"] == true {
-            return Ok(answer["report"].clone());
-        }
-        loop {
+        let mut answer = self.ask(Method::POST, path, &json!({"reason": reason})).await?;
+        while answer["finished"] == false {
+            let task = answer["task"].as_u64().context("the server does not say which task it began")?;
             tokio::time::sleep(POLL).await;
-            let status = self.ask(Method::GET, "/retention", &Value::Null).await?;
-            if status["running_since"].is_null() {
-                return Ok(status["last_report"].clone());
-            }
+            answer = self.ask(Method::GET, &format!("/retention/tasks/{task}"), &Value::Null).await?;
         }
+        Ok(answer["report"].clone())
     }
 
     async fn counters(&mut self) -> anyhow::Result<Counters> {

@@ -303,9 +303,7 @@ async fn a_damaged_filter_hides_nothing() {
     drop(recent);
     let path = only_segment(folder.path());
     let mut bytes = std::fs::read(&path).unwrap();
-    for place in frame::HEADER..frame::HEADER + 4 {
-        bytes[place] = 0;
-    }
+    bytes[frame::HEADER..frame::HEADER + 4].fill(0);
     std::fs::write(&path, bytes).unwrap();
     let recent = open(folder.path(), RecentSettings::default());
     assert_eq!(all(&recent, &of_host("r0.example")).await.len(), 1_024);
