@@ -33,13 +33,18 @@ impl Actor {
 
     /// What a store is told with a change; a blank reason is none.
     pub(super) fn change(&self, reason: Option<&str>) -> Result<Change, AdminError> {
-        let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
         if reason.is_some_and(|reason| reason.chars().count() > MAX_REASON) {
             return Err(AdminError::invalid("reason", format!("it is longer than {MAX_REASON} characters")));
         }
-        let reason = reason.map(|reason| reason.replace(char::is_control, " "));
+        let reason = reason.and_then(legible).map(|reason| reason.replace(char::is_control, " "));
         Ok(Change { by: self.name.clone(), reason, correlation_id: self.correlation_id.clone(), origin: self.origin })
     }
+}
+
+/// A text without what cannot be seen around it; `None` if nothing is left.
+pub(super) fn legible(text: &str) -> Option<&str> {
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
+    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]
@@ -50,6 +55,8 @@ mod tests {
     fn a_blank_reason_is_none_and_a_long_one_is_refused() {
         let actor = Actor::new("alice", "c-1");
         assert_eq!(actor.change(Some("  ")).expect("valid").reason, None);
+        assert_eq!(actor.change(Some("\u{85}\0 ")).expect("valid").reason, None);
+        assert_eq!(actor.change(Some("\u{e4}")).expect("valid").reason.as_deref(), Some("\u{e4}"));
         assert_eq!(actor.change(Some(" INC-7\nx ")).expect("valid").reason.as_deref(), Some("INC-7 x"));
         let refused = actor.change(Some(&"x".repeat(MAX_REASON + 1)));
         assert!(matches!(refused, Err(AdminError::Invalid { field: Some(field), .. }) if field == "reason"));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::actor::legible;
 use super::dead_letters::LetterReader;
 use super::{Actor, Admin, AdminError, LetterFilter};
 use crate::model::{DeadLetter, Edited, Event, Handling, Severity, TargetName, Team, event_json};
@@ -97,7 +98,7 @@ impl Admin {
         actor: &Actor,
         reason: Option<&str>,
     ) -> Result<Acted, AdminError> {
-        if reason.is_none_or(|reason| reason.trim().is_empty()) {
+        if reason.and_then(legible).is_none() {
             return Err(AdminError::invalid("reason", "say why these messages may be lost"));
         }
         let (seqs, more) = self.selected(queue, selection).await?;

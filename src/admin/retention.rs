@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::actor::legible;
 use super::{Actor, Admin, AdminError};
 use crate::model::{Day, DeliveryNote, EventId, Judged, Timestamp, host_key};
 use crate::store::archive::{ArchiveFault, FileName, FileState};
@@ -340,12 +341,9 @@ fn no_archive(name: &str) -> AdminError {
 
 /// A text that must be there, without what does not belong into one line.
 fn needed(field: &'static str, text: &str) -> Result<String, AdminError> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err(AdminError::invalid(field, "it is missing"));
-    }
     if text.chars().count() > MAX_TEXT {
         return Err(AdminError::invalid(field, format!("it is longer than {MAX_TEXT} characters")));
     }
+    let text = legible(text).ok_or_else(|| AdminError::invalid(field, "it is missing"))?;
     Ok(text.replace(char::is_control, " "))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use super::actor::legible;
 use super::{Actor, Admin, AdminError};
 use crate::model::{
     Alert, Cause, DeadLetter, Environment, Event, EventIds, Handling, Protocol, RuleId, Severity, Source, TargetName,
@@ -127,7 +128,7 @@ impl Admin {
 
     /// Forgets what waits for a target that is not configured. Returns how many alerts that were.
     pub async fn discard_outbox(&self, from: &str, actor: &Actor, reason: Option<&str>) -> Result<u64, AdminError> {
-        if reason.is_none_or(|reason| reason.trim().is_empty()) {
+        if reason.and_then(legible).is_none() {
             return Err(AdminError::invalid("reason", "say why these alerts are not needed"));
         }
         let source = self.abandoned(from)?;

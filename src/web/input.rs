@@ -263,10 +263,12 @@ impl<S: Sync> FromRequestParts<S> for Reason {
 
 fn header_reason(headers: &HeaderMap) -> Result<Option<String>, Fault> {
     let Some(reason) = headers.get("x-change-reason") else { return Ok(None) };
-    let reason = String::from_utf8_lossy(reason.as_bytes()).into_owned();
-    if reason.chars().count() > MAX_REASON {
-        return Err(Fault::field("X-Change-Reason", format!("it is longer than {MAX_REASON} characters")));
+    if reason.len() > MAX_REASON {
+        return Err(Fault::field("X-Change-Reason", format!("it is longer than {MAX_REASON} bytes")));
     }
+    // What is no UTF-8 is Latin-1, as headers were before RFC 7230.
+    let reason = std::str::from_utf8(reason.as_bytes())
+        .map_or_else(|_| reason.as_bytes().iter().copied().map(char::from).collect(), str::to_owned);
     Ok(Some(reason))
 }
 

@@ -214,7 +214,11 @@ impl IntoParams for EventFilters {
             ),
             text("peer", "The address it came from"),
             text("rule_id", "The number of the rule that matched it"),
-            words("matched", &["true", "false"], "Only events that a rule matched, or only those none did"),
+            words(
+                "matched",
+                &["true", "false", "1", "0", "yes", "no"],
+                "Only events that a rule matched, or only those none did",
+            ),
             moment("from", "Received at or after"),
             moment("to", "Received before"),
             text("correlation_id", "The correlation id, in full"),

@@ -29,8 +29,11 @@ const REASON_NEEDED: [(&str, &str); 7] = [
     ("/api/v2/holds/{id}", "delete"),
 ];
 
-/// Longest reason, in characters; the change trail refuses longer ones.
+/// Longest reason, in characters, in the header in bytes; the change trail refuses longer ones.
 const LONGEST_REASON: u32 = 500;
+
+/// A character that can be seen: a reason that is needed has one.
+const LEGIBLE: &str = r"[^\s\x00-\x1f\x7f-\x9f]";
 
 /// Members of a path that are operations.
 pub(super) const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -84,7 +87,7 @@ fn add_reason(schema: &mut Value, is_needed: bool) {
     if is_needed {
         reason["type"] = "string".into();
         reason["minLength"] = 1.into();
-        reason["pattern"] = "[A-Za-z0-9]".into();
+        reason["pattern"] = LEGIBLE.into();
         schema["required"] = match schema["required"].take() {
             Value::Array(mut required) => {
                 required.push("reason".into());
@@ -144,14 +147,15 @@ fn add_components(document: &mut Value) {
     });
     components["parameters"] = json!({
         "AcceptVersion": {"name": "Accept-Version", "in": "header", "required": false, "description": "The version of the API \
-            that the caller was written for; 400 if it is not served", "schema": {"type": "string", "enum": ["v2", "v2.5"]}},
+            that the caller was written for: `v2` or `v2.5`; 400 if it is not served", "schema": {"type": "string",
+            "pattern": "^[vV]?0*2(\\.0*[0-5])?$", "examples": ["v2.5"]}},
         "ChangeReason": {"name": "X-Change-Reason", "in": "header", "required": false, "description": "Why, for the change \
             trail; a body's member `reason` wins", "schema": {"type": "string", "maxLength": LONGEST_REASON}},
         "IdempotencyKey": {"name": "Idempotency-Key", "in": "header", "required": false, "description": "The same request with \
             the same key is carried out once within 24 hours, over restarts too; another request with it is 422", "schema": {"type": "string",
             "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}},
         "NeededReason": {"name": "X-Change-Reason", "in": "header", "required": true, "description": "Why, for the change \
-            trail", "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_REASON, "pattern": "[A-Za-z0-9]"}},
+            trail", "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_REASON, "pattern": LEGIBLE}},
     });
 }
 
