@@ -312,8 +312,15 @@ fn a_full_disk_refuses_loses_nothing_and_works_again_when_there_is_room() {
                 return;
             }
         };
-        // No reserve: the disk itself refuses, in the middle of whatever is being written.
-        let options = QueueOptions { reserve_free_bytes: 0, handoff_bytes: 0, ..QueueOptions::default() };
+        // No reserve: the disk itself refuses, in the middle of whatever is being written. Generations are small, because
+        // the newest one keeps its space until half of it was written, however little is left in it.
+        let options = QueueOptions {
+            reserve_free_bytes: 0,
+            handoff_bytes: 0,
+            log_generation_bytes: 16 << 20,
+            work_generation_bytes: 16 << 20,
+            ..QueueOptions::default()
+        };
         let data = disk.point.join("queue");
         let queue = match kind {
             "log" => SledBackend::open_log(&data, kind, &options).unwrap(),
