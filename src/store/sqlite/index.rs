@@ -15,7 +15,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 use super::connect::Fault;
 use super::postings::{self, Pack, Unpack};
 
-/// Rows of a run: positions fit 16 bits, a bitmap has 8 KiB, and making one takes some 30 ms. Unit tests have small runs,
+/// Rows of a run: positions fit 16 bits, a bitmap has 8 KiB. Unit tests have small runs,
 /// so that they have many.
 pub(super) const RUN_ROWS: usize = if cfg!(test) { 1_024 } else { 65_536 };
 /// Ordinals that are unpacked together: a multiple of 64, the bits of a word.
@@ -155,7 +155,7 @@ impl Index {
     }
 }
 
-/// Notes every row of a partition anew: files of before there was this index. Some two seconds for a million rows.
+/// Notes every row of a partition anew: files of before there was this index.
 pub(super) fn rebuild(transaction: &Transaction<'_>) -> Result<(), Fault> {
     transaction.execute_batch("DELETE FROM batches; DELETE FROM runs; DELETE FROM ordinals; DELETE FROM postings;")?;
     let mut statement = transaction.prepare(ENTRIES)?;
