@@ -12,7 +12,7 @@ use super::auth::SignedIn;
 use super::envelope::Correlation;
 use super::fault::Fault;
 use crate::admin::MAX_REASON;
-use crate::model::Timestamp;
+use crate::model::{Day, Timestamp};
 use crate::net::api_version::VERSION_PARAMETER;
 
 /// Names and values, from a query or a form.
@@ -56,6 +56,11 @@ impl Fields {
     /// A moment: RFC 3339, or a date with or without a time of day, taken as UTC.
     pub fn time(&self, name: &str) -> Result<Option<Timestamp>, Fault> {
         self.parsed(name, "a time such as 2026-03-01T12:00:00Z", parse_time)
+    }
+
+    /// A day.
+    pub fn day(&self, name: &str) -> Result<Option<Day>, Fault> {
+        self.parsed(name, "a day such as 2026-01-31", |text| text.parse().ok())
     }
 
     /// Refuses names that mean nothing here: a mistyped filter that is ignored would answer with everything.

@@ -20,6 +20,8 @@ use std::time::Duration;
 use muttd::queue::sled::SledBackend;
 use muttd::queue::{Backend, QueueOptions, Record};
 
+use crate::support::SmallDisk;
+
 /// Tells the child where to work and as what: `log:1:/path`.
 const CHILD: &str = "MUTTD_TEST_POWER_CUT_CHILD";
 
@@ -281,37 +283,10 @@ fn what_was_acknowledged_survives_a_power_cut() {
     }
 }
 
-/// A small file system in memory; unmounted when dropped.
-struct SmallDisk {
-    point: PathBuf,
-}
-
-impl SmallDisk {
-    fn new(point: PathBuf, megabytes: u32) -> Result<Self, String> {
-        std::fs::create_dir(&point).map_err(|error| error.to_string())?;
-        let size = format!("size={megabytes}m");
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&point))?;
-        Ok(Self { point })
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(run(Command::new("umount").arg(&self.point)));
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_loses_nothing_and_works_again_when_there_is_room() {
     for kind in ["log", "work"] {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = match SmallDisk::new(dir.path().join("disk"), 96) {
-            Ok(disk) => disk,
-            Err(why) => {
-                println!("NOT RUN: a full disk needs a mount of tmpfs and the rights for it: {why}");
-                return;
-            }
-        };
+        let Some(disk) = SmallDisk::mount(96) else { return };
         // No reserve: the disk itself refuses, in the middle of whatever is being written. Generations are small, because
         // the newest one keeps its space until half of it was written, however little is left in it.
         let options = QueueOptions {
@@ -321,14 +296,14 @@ fn a_full_disk_refuses_loses_nothing_and_works_again_when_there_is_room() {
             work_generation_bytes: 16 << 20,
             ..QueueOptions::default()
         };
-        let data = disk.point.join("queue");
+        let data = disk.path().join("queue");
         let queue = match kind {
             "log" => SledBackend::open_log(&data, kind, &options).unwrap(),
             _ => SledBackend::open_work(&data, kind, &options).unwrap(),
         };
         runtime().block_on(async {
             let mut stored = BTreeSet::new();
-            let ballast = disk.point.join("ballast");
+            let ballast = disk.path().join("ballast");
             for round in 0..3_u64 {
                 fill_up(&ballast, 24 << 20).await;
                 let refused = fill(&queue, round * 100_000, &mut stored).await;

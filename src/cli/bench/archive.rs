@@ -7,7 +7,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -20,7 +20,7 @@ use super::args::{BenchArgs, Input};
 use super::figures::{Counters, cpu_seconds, disk_bytes, memory};
 use super::measure::{Case, load, plan};
 use super::rows;
-use super::server::Server;
+use super::server::{Server, own_program};
 use crate::cli::mock_moog::{MockMoog, MockOptions};
 use crate::cli::send::http::Client;
 use crate::cli::send::synthetic;
@@ -159,12 +159,8 @@ fn work(rows: u64, took: f64, cpu: Option<f64>, peak: u64) -> Work {
 
 /// `muttd retention run` on the data directory of the stopped server.
 async fn run_stopped(server: &Server, rows: u64) -> anyhow::Result<Work> {
-    let mut command = Command::new(std::env::current_exe().context("cannot tell where this program lies")?);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUTTD_")) {
-        command.env_remove(name);
-    }
     let began = Instant::now();
-    let child = command
+    let child = own_program()?
         .args(["retention", "run", "--json", "--reason", "bench", "--url"])
         .arg(format!("http://{}", server.addresses.http))
         .arg("--data")

@@ -189,17 +189,20 @@ impl Server {
     }
 }
 
+/// This program, without the operator's own settings: they must not reach what is measured.
+pub fn own_program() -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("cannot tell where this program lies")?);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUTTD_")) {
+        command.env_remove(name);
+    }
+    Ok(command)
+}
+
 /// Starts the child; it is not ready yet.
 fn launch(folder: &Folder, addresses: &Addresses, receiver: &str) -> anyhow::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(folder.log());
     let log = log.context("cannot open the child's log")?;
-    let binary = std::env::current_exe().context("cannot tell where this program lies")?;
-    let mut command = Command::new(binary);
-    // The operator's own settings must not reach the measured server.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUTTD_")) {
-        command.env_remove(name);
-    }
-    command
+    own_program()?
         .args(["serve", "--data"])
         .arg(folder.data())
         .env("MUTTD_HTTP_LISTEN", addresses.http.to_string())

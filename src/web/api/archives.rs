@@ -125,17 +125,13 @@ async fn list(State(web): State<Web>, fields: Fields) -> Answer<Json<ArchiveList
     fields.only(&["from", "to", "limit", "cursor"])?;
     let limit = fields.number("limit", DEFAULT_LIMIT, 1, 1_000)?;
     let after = fields.parsed("cursor", "a cursor of an earlier answer", |text| text.parse().ok())?;
-    let filter = ArchiveFilter { from: day(&fields, "from")?, to: day(&fields, "to")?, after };
+    let filter = ArchiveFilter { from: fields.day("from")?, to: fields.day("to")?, after };
     let page = web.admin.archive_page(&filter, limit);
     Ok(Json(ArchiveList {
         archives: page.files.into_iter().map(ArchiveView::from).collect(),
         total: page.total,
         next_cursor: page.next.map(|name| name.to_string()),
     }))
-}
-
-fn day(fields: &Fields, name: &str) -> Answer<Option<Day>> {
-    fields.parsed(name, "a day such as 2026-01-31", |text| text.parse().ok())
 }
 
 /// One archive

@@ -106,12 +106,17 @@ impl IntoParams for HostsAsked {
 fn asked(fields: &Fields) -> Answer<HostQuery> {
     fields.only(&["q", "limit", "cursor"])?;
     let limit = fields.get("limit").map(|_| fields.number("limit", 1, 1, MAX_LIMIT)).transpose()?;
-    Ok(HostQuery {
+    Ok(host_query(fields, limit.and_then(|limit| u32::try_from(limit).ok())))
+}
+
+/// Which hosts a query asks for; pages use the same.
+pub(in crate::web) fn host_query(fields: &Fields, limit: Option<u32>) -> HostQuery {
+    HostQuery {
         exactly: None,
         part: fields.get("q").map(|part| part.trim().to_owned()),
         after: fields.get("cursor").map(str::to_owned),
-        limit: limit.and_then(|limit| u32::try_from(limit).ok()),
-    })
+        limit,
+    }
 }
 
 /// The routes of this section.

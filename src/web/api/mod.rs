@@ -47,6 +47,7 @@ pub(super) mod v1;
 pub(super) use changes::{line as change_line, query as change_query};
 pub(super) use dead_letters::{filter as letter_filter, queue as letter_queue};
 pub(super) use events::{event_id, query};
+pub(super) use inventory::host_query;
 pub(super) use logs::filter as log_filter;
 pub(super) use status::hour_label;
 

@@ -15,7 +15,6 @@ use super::super::text::{bytes, count, short_moment, url_encode, visible};
 use super::views::counted;
 use super::{ConfirmPage, Frame, Trouble, done, shown, shown_again};
 use crate::admin::{ArchiveCheck, ArchiveFilter, Begun, FileState, RestoreChoice};
-use crate::model::Day;
 
 /// Where they are.
 const PLACE: &str = "/admin/retention/archives";
@@ -91,11 +90,7 @@ pub(super) async fn list(State(web): State<Web>, by: SignedIn, fields: Fields) -
 /// Which days, and after which archive.
 fn selection(fields: &Fields) -> Answer<ArchiveFilter> {
     let after = fields.parsed("cursor", "an archive of this list", |text| text.parse().ok())?;
-    Ok(ArchiveFilter { from: day(fields, "from")?, to: day(fields, "to")?, after })
-}
-
-fn day(fields: &Fields, name: &str) -> Answer<Option<Day>> {
-    fields.parsed(name, "a day such as 2026-01-31", |text| text.parse().ok())
+    Ok(ArchiveFilter { from: fields.day("from")?, to: fields.day("to")?, after })
 }
 
 /// The filters as the start of a query.
@@ -245,7 +240,7 @@ async fn begin_restore(web: &Web, posted: &Posted) -> Result<Begun, Trouble> {
 
 /// One archive, or the days from one to another.
 fn restore_choice(fields: &Fields) -> Answer<RestoreChoice> {
-    match (fields.get("name"), day(fields, "from")?, day(fields, "to")?) {
+    match (fields.get("name"), fields.day("from")?, fields.day("to")?) {
         (Some(name), None, None) => Ok(RestoreChoice::File(name.trim().to_owned())),
         (None, Some(from), Some(to)) => Ok(RestoreChoice::Days(from, to)),
         (None, Some(_), None) => Err(Fault::field("to", "give the last day too")),

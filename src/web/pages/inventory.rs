@@ -5,11 +5,12 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::super::Web;
+use super::super::api::host_query;
 use super::super::auth::SignedIn;
 use super::super::fault::Answer;
 use super::super::input::{Fields, Posted};
-use super::super::text::{count, url_encode, visible};
-use super::views::ChangeView;
+use super::super::text::{url_encode, visible};
+use super::views::{ChangeView, counted};
 use super::{ConfirmPage, Frame, Trouble, done, expected, meanwhile, shown, shown_again};
 use crate::admin::{AdminError, HostPage, HostQuery, team_tag};
 use crate::model::host_key;
@@ -35,21 +36,15 @@ struct HostsShown {
 }
 
 fn asked(fields: &Fields) -> HostQuery {
-    HostQuery {
-        exactly: None,
-        part: fields.get("q").map(|part| part.trim().to_owned()),
-        after: fields.get("after").map(str::to_owned),
-        limit: Some(PAGE_SIZE),
-    }
+    host_query(fields, Some(PAGE_SIZE))
 }
 
 impl HostsShown {
     fn of<T>(path: &str, query: &HostQuery, page: &HostPage<T>) -> Self {
         let part = query.part.clone().unwrap_or_default();
         let next =
-            page.next.as_ref().map(|after| format!("{path}?q={}&after={}", url_encode(&part), url_encode(after)));
-        let total = if page.total == 1 { "1 host".to_owned() } else { format!("{} hosts", count(page.total)) };
-        Self { part, total, later_page: query.after.is_some(), next }
+            page.next.as_ref().map(|after| format!("{path}?q={}&cursor={}", url_encode(&part), url_encode(after)));
+        Self { part, total: counted(page.total, "host", "hosts"), later_page: query.after.is_some(), next }
     }
 }
 
