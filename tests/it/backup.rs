@@ -105,7 +105,8 @@ fn a_damaged_backup_is_found_and_touches_nothing() {
     refused(&["backup", "create", &name, "--url", &url], "cannot write");
     let mut bytes = fs::read(&file).expect("written");
     let middle = bytes.len() / 2;
-    bytes[middle] ^= 0x40;
+    // All bits of a byte: a single one may be padding of the compressed stream, which means nothing.
+    bytes[middle] = !bytes[middle];
     fs::write(&file, bytes).expect("written");
     refused(&["backup", "verify", &name], "no whole backup");
     let data = folder.path().join("restored");

@@ -163,6 +163,7 @@ fn alerts_beyond_the_shed_threshold_become_dead_letters_if_told_so() {
         .dynamic("alerter_shed_mode", "\"dlq\"")
         .dynamic("moog_max_retries", "100")
         .dynamic("moog_retry_cap_seconds", "5")
+        .dynamic("circuit_breaker_timeout", "2")
         .start();
     server.forward_rule("wake someone");
     let shed = || server.metrics().sum("mutt_alerter_shed_events_total", &[("mode", "dlq")]);
@@ -202,13 +203,13 @@ fn datagrams_that_the_kernel_drops_are_counted_and_the_remedy_is_shown() {
         .env("MUTTD_SYSLOG_RECEIVE_BUFFER_BYTES", "16384")
         .start();
     // A server that does not run cannot read; the kernel keeps what fits and drops the rest.
-    signal(&server, libc::SIGSTOP);
+    server.signal(libc::SIGSTOP);
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let message = format!("<13>Mar  1 12:00:00 h app: {}", "x".repeat(500));
     for _ in 0..SENT {
         socket.send_to(message.as_bytes(), server.ports.syslog).expect("sent");
     }
-    signal(&server, libc::SIGCONT);
+    server.signal(libc::SIGCONT);
     let metrics = eventually("every datagram is taken or counted as dropped", || {
         let metrics = server.metrics();
         let drops = metrics.sum("mutt_ingest_kernel_drops_total", &[("listener", "syslog_udp")]);
@@ -440,12 +441,6 @@ fn begin_frame(to: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(to).expect("the syslog port is open");
     drop(stream.write_all(b"60000 <13>Mar  1 12:00:00 h app: ").and_then(|()| stream.write_all(&[b'h'; 50_000])));
     stream
-}
-
-fn signal(server: &Server, signal: libc::c_int) {
-    let pid = libc::pid_t::try_from(server.pid()).expect("a process id fits");
-    // SAFETY: `kill` touches no memory of ours; the server is our child and has not been waited for.
-    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "the signal could not be sent");
 }
 
 /// User and system time of the server in hundredths of a second.

@@ -1,6 +1,8 @@
 //! Remediation of a real server with a real receiver: letters come back by themselves, poison is set aside and told once,
 //! and a kill at any moment loses neither.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use crate::support::{ADMIN_KEY, Receiver, Reply, Request, Server, eventually};
@@ -65,29 +67,43 @@ fn letters_and_their_counts_survive_a_kill_and_one_run_can_be_asked_for() {
         .env("MUTTD_DYNAMIC_HEALTH_PROBE_TTL", "1")
         .start();
     server.forward_rule("fan failed");
-    receiver.answer_next((0..6).map(|_| Reply::status(422)));
+    receiver.always(Reply::status(422));
     for number in 0..3 {
         send(&server, "core1", &format!("fan failed {number}"));
     }
-    let letters = |server: &Server| server.metrics().depth("dlq.forwarder");
+    // How often each of the three events was put back, by the letters of it. A kill may undo the last acks, so that an
+    // alert dies a second time: more letters, never fewer, and of the same three events.
+    let letters = |server: &Server| {
+        let page = server.api_get("/api/v2/dead-letters?queue=dlq.forwarder");
+        let mut replays = BTreeMap::<String, u64>::new();
+        for letter in page["queues"][0]["items"].as_array().expect("items") {
+            let most = replays.entry(letter["event"]["message"].to_string()).or_default();
+            *most = letter["replays"].as_u64().expect("a number").max(*most);
+        }
+        replays
+    };
+    let all_have = |server: &Server, replays: u64| {
+        let found = letters(server);
+        assert!(found.len() <= 3, "{found:?}");
+        (found.len() == 3 && found.values().all(|count| *count == replays)).then_some(())
+    };
     let run = |server: &Server| {
         Request::post(server.ports.web, "/api/v2/remediation/run").key(ADMIN_KEY).json(&json!({})).expect()
     };
-    eventually("all three are dead letters", || (letters(&server) == 3).then_some(()));
+    eventually("all three are dead letters", || all_have(&server, 0));
     server.kill();
     server.start_again();
-    assert_eq!(letters(&server), 3);
+    assert!(all_have(&server, 0).is_some(), "{:?}", letters(&server));
     eventually("the target was asked and the run put them back", || {
-        (run(&server).must_be(200).json()["replayed"] == 3).then_some(())
+        (run(&server).must_be(200).json()["replayed"].as_u64() >= Some(3)).then_some(())
     });
-    eventually("they died again", || (letters(&server) == 3).then_some(()));
+    eventually("they died again", || all_have(&server, 1));
     server.kill();
     server.start_again();
-    let page = server.api_get("/api/v2/dead-letters?queue=dlq.forwarder");
-    let items = page["queues"][0]["items"].as_array().expect("items").clone();
-    assert!(items.len() == 3 && items.iter().all(|item| item["replays"] == 1), "{items:?}");
+    assert!(all_have(&server, 1).is_some(), "{:?}", letters(&server));
+    receiver.always(Reply::status(200));
     eventually("they go out in the end", || {
         run(&server).must_be(200);
-        (receiver.taken("fan failed").len() >= 3).then_some(())
+        (0..3).all(|number| !receiver.taken(&format!("fan failed {number}")).is_empty()).then_some(())
     });
 }

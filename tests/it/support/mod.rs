@@ -20,5 +20,5 @@ pub use page::{Browser, Form};
 pub use pki::Authority;
 pub use receiver::{Receiver, Reply};
 pub use server::{ADMIN_KEY, COMMUNITY, INGEST_KEY, Ports, Server, ServerBuilder, encode, free_address};
-pub use tools::{Tool, hostname};
+pub use tools::{Tool, hostname, signal};
 pub use wait::{PATIENCE, Random, eventually, eventually_within, holds_for};

@@ -199,11 +199,9 @@ impl Server {
         self.signal(libc::SIGHUP);
     }
 
-    fn signal(&self, signal: libc::c_int) {
-        let pid = libc::pid_t::try_from(self.child.id()).expect("a process id fits");
-        // SAFETY: `kill` touches no memory of ours; the child was not waited for yet, so the id is still its own.
-        let sent = unsafe { libc::kill(pid, signal) };
-        assert_eq!(sent, 0, "the signal could not be sent");
+    /// Sends it a signal.
+    pub fn signal(&self, signal: libc::c_int) {
+        super::signal(&self.child, signal);
     }
 
     /// A request to the API with the admin key.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 /// A client to be run.
 pub struct Tool {
@@ -56,6 +56,13 @@ fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let folders = path.split(':').chain(["/usr/sbin", "/sbin"]);
     folders.map(|folder| PathBuf::from(folder).join(name)).find(|file| file.is_file())
+}
+
+/// Sends a signal to a child that was not waited for yet.
+pub fn signal(child: &Child, signal: libc::c_int) {
+    let pid = libc::pid_t::try_from(child.id()).expect("a process id fits");
+    // SAFETY: `kill` touches no memory of ours; the child was not waited for, so the id is still its own.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "the signal could not be sent");
 }
 
 /// This machine's name, as `logger` sends it.
