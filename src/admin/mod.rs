@@ -84,7 +84,7 @@ pub use crate::config::{Changed, Ignored, Origin, Setting};
 pub use crate::oidc::Callback as ProviderCallback;
 pub use crate::queue::Fault as QueueFault;
 pub use crate::remedy::{DeadItem, DeadQueue, DeadRecord, RemedyStatus, RunReport};
-pub use crate::store::archive::{ArchiveFault, FileName, FileState};
+pub use crate::store::archive::{ArchiveFault, ArchiveHits, FileName, FileState};
 pub use crate::store::{
     ChangeQuery, ChangeRow, DevHost, DeviceTeam, EventQuery, HostQuery, KeptAnswer, Operation, Overrun, PartitionInfo,
     RepeatId, Tampering, TrailFault, TrailHead, TrailReport, Via, rule_tag, team_tag,

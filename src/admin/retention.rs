@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::actor::legible;
 use super::{Actor, Admin, AdminError};
 use crate::model::{Day, DeliveryNote, EventId, Judged, Timestamp, host_key};
-use crate::store::archive::{ArchiveFault, FileName, FileState};
-use crate::store::{Erasure, EventPage, EventQuery, Hold, HoldDraft};
+use crate::store::archive::{ArchiveFault, ArchiveHits, FileName, FileState};
+use crate::store::{Erasure, EventQuery, Hold, HoldDraft};
 use crate::upkeep::retention::{ArchiveCheck, Report, RetentionError, RetentionStatus, Task, TaskState};
 
 /// How long a caller waits for the end of what it began.
@@ -203,7 +203,7 @@ impl Admin {
     }
 
     /// Archived events, newest first.
-    pub async fn search_archives(&self, query: &EventQuery) -> Result<EventPage, AdminError> {
+    pub async fn search_archives(&self, query: &EventQuery) -> Result<ArchiveHits, AdminError> {
         let (archive, query) = (std::sync::Arc::clone(self.parts.retention.archive()), query.prepared());
         let _one_at_a_time = self.parts.retention.search_place().await;
         let found = tokio::task::spawn_blocking(move || archive.search(&query, Instant::now() + SEARCH_BUDGET)).await;

@@ -220,6 +220,12 @@ pub async fn run(args: RetentionArgs) -> anyhow::Result<ExitCode> {
 
 /// Works on the data directory of an appliance that is stopped.
 async fn offline(data: &std::path::Path, dry_run: bool, reason: Option<&str>) -> anyhow::Result<Value> {
+    // A run in a folder that was mistyped would make an appliance there and find nothing to do.
+    anyhow::ensure!(
+        data.join("store").is_dir(),
+        "no appliance answers, and `{}` is not the data directory of one: there is no folder `store` in it",
+        data.display()
+    );
     let sources = Sources::new(data, None);
     let (filter, format) = sources.logging()?;
     drop(logs::init(&filter, format)?);
@@ -441,6 +447,15 @@ fn report_text(report: &Value) -> String {
         ));
     }
     for (member, what) in [
+        ("settled", "files of an interrupted run finished with"),
+        ("erasures", "erasures carried out"),
+        ("change_lines", "lines cut off the change log"),
+    ] {
+        if let Some(count) = report[member].as_u64().filter(|count| *count > 0) {
+            text.push_str(&format!("  {what}: {count}\n"));
+        }
+    }
+    for (member, what) in [
         ("dropped", "audit file deleted"),
         ("returned", "restore ended"),
         ("damaged", "DAMAGED"),
@@ -519,6 +534,9 @@ fn search_text(answer: &Value) -> String {
         )
     };
     let mut text = lines(&answer["items"], line, "nothing was found");
+    for name in answer["left_out"].as_array().into_iter().flatten() {
+        text.push_str(&format!("NOT SEARCHED, damaged or missing: {}\n", shown(name)));
+    }
     if let Some(cursor) = answer["next_cursor"].as_str() {
         text.push_str(&format!("more: --cursor {cursor}\n"));
     }
@@ -532,15 +550,20 @@ mod tests {
     #[test]
     fn a_report_is_told_in_lines() {
         let report = json!({
-            "dry_run": true, "archived_events": 7, "archived_bytes": 0, "deleted_events": 2,
+            "dry_run": true, "archived_events": 7, "archived_bytes": 0, "deleted_events": 2, "settled": 0, "change_lines": 3,
             "archived": [{"day": "2026-01-01", "events": 7}],
             "deleted": [{"name": "events-2019-01-01.ndjson.zst", "reason": "expired", "events": 2, "held": 1}],
             "faults": ["archiving: the disk\nis full"],
         });
         let text = report_text(&report);
-        for part in
-            ["7 events would be archived", "2026-01-01 7", "1 stay under a hold", "FAILED: archiving: the disk is full"]
-        {
+        assert!(!text.contains("finished with"), "{text:?} says what was not there");
+        for part in [
+            "7 events would be archived",
+            "2026-01-01 7",
+            "1 stay under a hold",
+            "change log: 3",
+            "FAILED: archiving: the disk is full",
+        ] {
             assert!(text.contains(part), "{text:?} should contain {part:?}");
         }
         assert_eq!(encoded(&[("q", Some("a b".into())), ("to", None)]), "q=a%20b");

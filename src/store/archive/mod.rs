@@ -31,6 +31,7 @@ pub use manifest::{Act, Entry, FileState, Manifest, Reason};
 pub use name::FileName;
 pub use reader::{ReadFault, Reader, read_back};
 pub use record::{DamagedRow, EventIdText, Record, SCHEMA};
+pub use search::ArchiveHits;
 pub use writer::{FileFacts, Writer};
 
 use super::sqlite::TrailKey;
@@ -40,6 +41,8 @@ use crate::model::{Day, Timestamp};
 
 /// What the archive is called in errors and logs.
 const STORE: &str = "archive";
+/// What is said of a file that is whole and not the one that was archived.
+const ANOTHER: &str = "it is not what the manifest says";
 /// Where files are written before they have their place.
 const UNFINISHED: &str = "unfinished";
 
@@ -142,9 +145,14 @@ impl Archive {
         name.path(&self.folder)
     }
 
-    /// Opens a file for reading.
+    /// Opens a file for reading. One that lies there in the place of the one that the manifest knows is no more opened than
+    /// one that is cut off; that its lines are what they were is only known when they are read.
     pub fn read(&self, name: FileName) -> Result<Reader, ReadFault> {
-        Reader::open(&self.path(name))
+        let reader = Reader::open(&self.path(name))?;
+        match self.file(name) {
+            Some(file) if !reader.claims(&file.facts) => Err(ReadFault::Damaged(ANOTHER.to_owned())),
+            _ => Ok(reader),
+        }
     }
 
     /// Brings files and manifest together after a crash. To be called before anything is written, by one caller at a time.
@@ -305,7 +313,7 @@ impl Archive {
         let mut writer = self.create(name.day)?;
         let mut removed = 0;
         let mut any = false;
-        read.each(|records| {
+        read.each(&old.facts, |records| {
             pace();
             for record in records {
                 if keep(&record) {
@@ -319,7 +327,10 @@ impl Archive {
         })
         .map_err(|fault| match fault {
             RewriteFault::Store(error) => error,
-            RewriteFault::Read(fault) => fault_of(name, &fault),
+            RewriteFault::Read(fault) => {
+                self.throw_away();
+                fault_of(name, &fault)
+            }
         })?;
         if !any {
             self.throw_away();
@@ -352,7 +363,7 @@ impl Archive {
         });
         let why = match read {
             Ok(read) if read == file.facts => return Ok(None),
-            Ok(_) => "it is not what the manifest says".to_owned(),
+            Ok(_) => ANOTHER.to_owned(),
             Err(ReadFault::Io(error)) if error.kind() == io::ErrorKind::NotFound => "it is missing".to_owned(),
             Err(fault) => fault.to_string(),
         };
@@ -433,9 +444,16 @@ fn not_found(name: FileName) -> StoreError {
     StoreError::NotFound { what: "archive", key: name.to_string() }
 }
 
-/// A file that cannot be read, in the words of a store.
+/// A file that cannot be read, in the words of a store: one that is missing or damaged stays so until somebody does something.
 pub fn fault_of(name: FileName, fault: &ReadFault) -> StoreError {
-    StoreError::Unavailable { store: STORE.to_owned(), why: format!("`{name}`: {fault}") }
+    let why = match fault {
+        ReadFault::Io(error) if error.kind() == io::ErrorKind::NotFound => "it is missing".to_owned(),
+        ReadFault::Io(error) => {
+            return StoreError::Unavailable { store: STORE.to_owned(), why: format!("`{name}`: {error}") };
+        }
+        ReadFault::Damaged(why) => why.clone(),
+    };
+    StoreError::Conflict(format!("archive `{name}`: {why}; put a whole copy of the file in its place"))
 }
 
 fn unavailable(what: &str, error: &io::Error) -> StoreError {

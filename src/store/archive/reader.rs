@@ -80,12 +80,30 @@ impl Reader {
         read_lines(&self.lines(frame)?)
     }
 
-    /// Hands every record to `each`, frame by frame, until it says stop.
-    pub fn each<E: From<ReadFault>>(&self, mut each: impl FnMut(Vec<Record>) -> Result<(), E>) -> Result<(), E> {
+    /// Whether the file says of itself what `facts` say of it. A file that somebody wrote can say what it likes.
+    pub(super) fn claims(&self, facts: &FileFacts) -> bool {
+        let index = &self.index;
+        (self.length, index.day, index.schema, index.rows, index.notes, &index.content_sha256)
+            == (facts.bytes, facts.day, facts.schema, facts.rows, facts.notes, &facts.content_sha256)
+    }
+
+    /// Hands every record to `each`, frame by frame, until it says stop. Ends with a fault if the lines were not those of
+    /// `facts`, so that what was altered is not taken over into another file.
+    pub(super) fn each<E: From<ReadFault>>(
+        &self,
+        facts: &FileFacts,
+        mut each: impl FnMut(Vec<Record>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut content_hash = Sha256::new();
         for frame in &self.index.frames {
-            each(self.records(frame)?)?;
+            let lines = self.lines(frame)?;
+            content_hash.update(lines.as_bytes());
+            each(read_lines(&lines)?)?;
         }
-        Ok(())
+        if hex(&content_hash.finalize()) == facts.content_sha256 {
+            return Ok(());
+        }
+        Err(damaged("its content is not what the manifest says").into())
     }
 }
 

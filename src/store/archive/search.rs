@@ -1,9 +1,11 @@
 //! Searches the archive in place: only frames whose time, hosts and rules can hold a hit are unpacked.
 //!
 //! Newest first. Files of one day may overlap, so frames go by their greatest id, and a hit counts only when no unseen frame
-//! can hold a newer one. A search has its time; when that is up it says where to go on. Damage is skipped and told.
+//! can hold a newer one. A search has its time; when that is up it says where to go on. An archive that cannot be read is left
+//! out, and the answer names it.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::{Archive, FileName, Frame, ReadFault, Reader, Record};
@@ -14,12 +16,29 @@ use crate::store::{EventPage, EventQuery};
 /// for what people set, and a search in the archive that misses an event of a broken clock by more can leave `from` out.
 const SLACK_DAYS: i64 = 1;
 
-/// Files read by one search at most: a bound for who searches years with a filter that skips nothing.
+/// Files of one day that are open at once, at most. A day has as many only if it has that many million events.
 const MOST_OPEN: usize = 64;
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub struct ArchiveHits {
+    /// Events, newest first.
+    pub items: Vec<Judged>,
+    /// Where to go on.
+    pub next: Option<EventId>,
+    /// Archives that may hold further hits and could not be read.
+    pub left_out: BTreeSet<FileName>,
+}
 
 impl Archive {
     /// Events that are archived, newest first. `query` is prepared. Blocks for as long as `deadline` allows.
-    pub fn search(&self, query: &EventQuery, deadline: Instant) -> EventPage {
+    pub fn search(&self, query: &EventQuery, deadline: Instant) -> ArchiveHits {
+        let mut left_out = BTreeSet::new();
+        let EventPage { items, next } = self.search_into(query, deadline, &mut left_out);
+        ArchiveHits { items, next, left_out }
+    }
+
+    fn search_into(&self, query: &EventQuery, deadline: Instant, left_out: &mut BTreeSet<FileName>) -> EventPage {
         let mut hits: Vec<Judged> = Vec::new();
         let mut days: Vec<(Day, Vec<FileName>)> = Vec::new();
         for name in self.candidates(query) {
@@ -29,7 +48,7 @@ impl Archive {
             }
         }
         for (day, names) in days {
-            let enough = self.search_day(&names, query, deadline, &mut hits);
+            let enough = self.search_day(&names, query, deadline, &mut hits, left_out);
             hits.sort_unstable_by_key(|hit| Reverse(hit.event.id));
             hits.dedup_by_key(|hit| hit.event.id);
             match enough {
@@ -64,13 +83,24 @@ impl Archive {
         query: &EventQuery,
         deadline: Instant,
         hits: &mut Vec<Judged>,
+        left_out: &mut BTreeSet<FileName>,
     ) -> Searched {
-        let readers: Vec<Reader> = names.iter().take(MOST_OPEN).filter_map(|name| self.open_or_tell(*name)).collect();
-        let mut frames: Vec<(&Reader, &Frame)> =
-            readers.iter().flat_map(|reader| reader.index.frames.iter().map(move |frame| (reader, frame))).collect();
-        frames.retain(|(_, frame)| may_hold(frame, query));
-        frames.sort_by_key(|(_, frame)| Reverse(frame.ids().1));
-        for (reader, frame) in frames {
+        let mut readers: Vec<(FileName, Reader)> = Vec::new();
+        for name in names {
+            match self.open_or_tell(*name) {
+                Some(reader) if readers.len() < MOST_OPEN => readers.push((*name, reader)),
+                // A run may have taken the file away since the list was made: then its events are elsewhere or gone.
+                None if self.file(*name).is_none() => {}
+                _ => drop(left_out.insert(*name)),
+            }
+        }
+        let mut frames: Vec<(&FileName, &Reader, &Frame)> = Vec::new();
+        for (name, reader) in &readers {
+            frames.extend(reader.index.frames.iter().map(|frame| (name, reader, frame)));
+        }
+        frames.retain(|(_, _, frame)| may_hold(frame, query));
+        frames.sort_by_key(|(_, _, frame)| Reverse(frame.ids().1));
+        for (name, reader, frame) in frames {
             let greatest = frame.ids().1;
             if hits.len() > query.limit && nth_newest(hits, query.limit).is_some_and(|id| id > greatest) {
                 return Searched::Down(above(greatest));
@@ -80,7 +110,10 @@ impl Archive {
             }
             match reader.records(frame) {
                 Ok(records) => hits.extend(records.into_iter().filter_map(|record| hit(record, query))),
-                Err(fault) => tell(reader.index.day, &fault),
+                Err(fault) => {
+                    tell(reader.index.day, &fault);
+                    left_out.insert(*name);
+                }
             }
         }
         Searched::Whole

@@ -8,6 +8,7 @@
 //!
 //! A damaged partition is left out; what the index cannot tell any more is read from the rows.
 
+use std::cell::Cell;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
@@ -67,6 +68,20 @@ struct Opened {
     greatest: i64,
     /// Nodes of it that are not done; with the last of them it is closed.
     nodes: usize,
+    /// Everything from this ordinal on was given. The index may know a row twice: it left the audit, stayed noted, and was
+    /// put back.
+    given: Cell<i64>,
+}
+
+impl Opened {
+    /// Leaves out what was given before, of ordinals that come newest first.
+    fn fresh(&self, mut ordinals: Vec<i64>) -> Vec<i64> {
+        ordinals.retain(|ordinal| *ordinal < self.given.get());
+        if let Some(least) = ordinals.last() {
+            self.given.set(*least);
+        }
+        ordinals
+    }
 }
 
 /// Where rows come from.
@@ -159,7 +174,7 @@ impl<'a> Walk<'a> {
                 Node::Table { .. } | Node::Correlation => read_table(node, bound, floor, opened, most, &mut rows)?,
                 _ => {
                     let (ordinals, below) = take(node, floor, opened, most)?;
-                    read_listed(&opened.lease, &ordinals, &mut rows)?;
+                    read_listed(&opened.lease, &opened.fresh(ordinals), &mut rows)?;
                     below
                 }
             };
@@ -175,10 +190,10 @@ impl<'a> Walk<'a> {
         let file = self.step(|node, bound, floor, opened, _| {
             let (count, below) = match node {
                 Node::Table { .. } | Node::Correlation => count_table(node, bound, floor, opened, most)?,
-                Node::Found(found) => found.pass(&opened.lease, (floor, opened.least, opened.greatest), most)?,
+                Node::Found(found) => found.pass(opened, floor, most)?,
                 _ => {
                     let (ordinals, below) = take(node, floor, opened, usize::try_from(most).unwrap_or(usize::MAX))?;
-                    (ordinals.len() as u64, below)
+                    (opened.fresh(ordinals).len() as u64, below)
                 }
             };
             passed = count;
@@ -238,7 +253,8 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let (file, correlation, count) = (Arc::clone(file), self.query.correlation_id.clone(), nodes.len());
-        self.opened.push(Some(Opened { file, lease, conditions, correlation, least, greatest, nodes: count }));
+        let given = Cell::new(i64::MAX);
+        self.opened.push(Some(Opened { file, lease, conditions, correlation, least, greatest, nodes: count, given }));
         for (bound, node) in nodes {
             self.put(bound.min(greatest), part, node);
         }
@@ -278,6 +294,7 @@ fn plan(connection: &Connection, query: &EventQuery, by: By) -> Result<Option<Pl
             listed.extend(hits.map(|entry| entry.ordinal).filter(|ordinal| (least..=greatest).contains(ordinal)));
         }
         listed.sort_unstable();
+        listed.dedup();
         if let Some(last) = listed.last() {
             nodes.push((*last, Node::Listed(listed)));
         }
@@ -375,24 +392,27 @@ impl FoundRun {
     }
 
     /// Like [`FoundRun::take`], but only counts, and reads nothing of chunks that lie wholly above the floor.
-    fn pass(&mut self, connection: &Connection, range: Range, most: u64) -> Result<(u64, Option<i64>), Fault> {
-        let (floor, least, greatest) = range;
+    fn pass(&mut self, opened: &Opened, floor: i64, most: u64) -> Result<(u64, Option<i64>), Fault> {
+        let (least, greatest) = (opened.least, opened.greatest);
+        let range = (floor, least, greatest);
         let mut passed = 0;
         while self.begun.is_empty() {
             let Some((first, _)) = self.next_chunk(range) else { return Ok((passed, None)) };
-            let is_whole = first >= floor.max(least) && self.chunks[self.next - 1].1 <= greatest;
+            let last = self.chunks[self.next - 1].1;
+            let is_whole = first >= floor.max(least) && last <= greatest && last < opened.given.get();
             if !is_whole || passed + self.count(self.next - 1) > most {
                 break;
             }
             passed += self.count(self.next - 1);
+            opened.given.set(first);
             self.next -= 1;
         }
         let left = usize::try_from(most - passed).unwrap_or(usize::MAX);
         if left == 0 {
             return Ok((passed, self.next_chunk(range).map(|(_, last)| last).max(self.begun.last().copied())));
         }
-        let (taken, below) = self.take(connection, range, left.min(CHUNK_ROWS))?;
-        Ok((passed + taken.len() as u64, below))
+        let (taken, below) = self.take(&opened.lease, range, left.min(CHUNK_ROWS))?;
+        Ok((passed + opened.fresh(taken).len() as u64, below))
     }
 
     /// The highest chunk that may hold a hit and was not begun: its first ordinal, and the last that is wanted.

@@ -3,16 +3,17 @@
 //! Removing goes by what the file gives back, record by record, so a row that came in meanwhile stays and makes a further
 //! file at the next run. Rows of a day that are only restored copies are passed over.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::json;
 
+use super::RetentionError;
 use super::report::{ArchivedDay, Report};
 use super::run::{BATCH, Run, Step, refused};
 use super::tell::count_archived;
 use crate::model::{Day, EventId};
 use crate::store::archive::{Act, FileFacts, FileName, Record, Writer, fault_of, point};
-use crate::store::{Change, Place};
+use crate::store::{Change, Place, StoreError};
 
 /// Rows read at once.
 const CHUNK: usize = 1_000;
@@ -21,20 +22,42 @@ const CHUNK: usize = 1_000;
 const FILE_ROWS: u64 = 1_000_000;
 
 impl Run<'_> {
-    /// Removes from the audit what is in files that were entered and not finished with. Answers how many there were.
-    pub(super) fn settle_all(&self) -> Step<u64> {
-        let mut settled = 0;
+    /// Removes from the audit what is in files that were entered and not finished with. A file that is not what it was stays as
+    /// it is, and so does its day, until it is whole again.
+    pub(super) fn settle_all(&self, change: &Change, report: &mut Report) -> Step<()> {
         for file in self.parts.stores.archive.files().into_iter().filter(|file| !file.settled) {
-            self.settle(&file.facts)?;
-            settled += 1;
+            let settled = self.settle(&file.facts, "interrupted", change);
+            if self.aside(report, "finishing an interrupted run", settled)?.is_some() {
+                report.settled += 1;
+            }
         }
-        Ok(settled)
+        Ok(())
     }
 
-    /// Removes the events of a file from the audit.
-    fn settle(&self, facts: &FileFacts) -> Step<u64> {
+    /// Days of which a file was not finished with: what is in the audit of them may be in the file too.
+    pub(super) fn unsettled_days(&self) -> BTreeSet<Day> {
+        let files = self.parts.stores.archive.files();
+        files.iter().filter(|file| !file.settled).map(|file| file.facts.day).collect()
+    }
+
+    /// Removes the events of a file from the audit, and tells so. The line of the change log comes before the manifest says that
+    /// it is done, so that a crash between the two costs a second line and not the only one.
+    fn settle(&self, facts: &FileFacts, why: &'static str, change: &Change) -> Step<u64> {
         let removed = self.remove_all(name_of(facts)?)?;
+        let day = facts.day;
+        let (entries, head) = self.parts.stores.archive.head();
+        let new = json!({
+            "archive": facts.name, "rows": facts.rows, "notes": facts.notes, "sha256": facts.sha256,
+            "because_of": why, "manifest_lines": entries, "manifest_head": head,
+        });
+        self.tell_changes(change, "event_audit", &day.to_string(), Some(json!({"rows": facts.rows})), Some(new))?;
+        point("change log written");
         self.note(Act::Settled { name: facts.name.clone(), removed })?;
+        count_archived(facts.rows);
+        tracing::info!(
+            %day, file = facts.name, rows = facts.rows, bytes = facts.bytes, because_of = why,
+            "{} events of {day} left the audit for the archive {}", facts.rows, facts.name
+        );
         Ok(removed)
     }
 
@@ -55,20 +78,8 @@ impl Run<'_> {
         Ok(removed)
     }
 
-    /// What archiving would do.
-    pub(super) fn plan_days(&self, report: &mut Report) -> Step<()> {
-        for day in self.block(self.parts.stores.shelf.days(self.keeps_events_from()))? {
-            self.go_on()?;
-            let copies = self.restored_rows(day);
-            let rows = self.block(self.parts.stores.shelf.rows_of(day))?.saturating_sub(copies);
-            if rows > 0 {
-                report.add_day(ArchivedDay { day, rows, files: Vec::new(), bytes: 0 });
-            }
-        }
-        Ok(())
-    }
-
-    fn restored_rows(&self, day: Day) -> u64 {
+    /// Rows of a day that are copies of restored archives.
+    pub(super) fn restored_rows(&self, day: Day) -> u64 {
         let files = self.parts.stores.archive.files();
         files
             .iter()
@@ -80,7 +91,7 @@ impl Run<'_> {
     /// Archives every day whose time is up, then as many further ones as the audit's cap asks for, oldest first.
     pub(super) fn archive_days(&self, change: &Change, report: &mut Report) -> Step<()> {
         for day in self.block(self.parts.stores.shelf.days(self.keeps_events_from()))? {
-            self.archive_day(day, "age", change, report)?;
+            self.try_day(day, "age", change, report)?;
         }
         let most = self.settings.audit_max_bytes;
         if most > 0 {
@@ -88,15 +99,25 @@ impl Run<'_> {
                 if self.block(self.parts.stores.shelf.size())?.used <= most {
                     break;
                 }
-                self.archive_day(day, "cap", change, report)?;
+                self.try_day(day, "cap", change, report)?;
             }
         }
         Ok(())
     }
 
-    /// Archives one day. What fails is told and other days are still tried, except when the disk is short of room.
-    fn archive_day(&self, day: Day, why: &'static str, change: &Change, report: &mut Report) -> Step<()> {
+    /// Archives one day. A day that cannot be read is told and others are still tried; a disk that is short of room ends it.
+    fn try_day(&self, day: Day, why: &'static str, change: &Change, report: &mut Report) -> Step<()> {
         self.go_on()?;
+        self.enough_room()?;
+        if self.unsettled_days().contains(&day) {
+            // Why was told when it was tried to finish with its file.
+            return Ok(());
+        }
+        let archived = self.archive_day(day, why, change, report);
+        self.aside(report, &format!("archiving {day}"), archived).map(drop)
+    }
+
+    fn enough_room(&self) -> Step<()> {
         let free = (self.parts.free)();
         if let Some(free) = free.filter(|free| *free < self.settings.min_free_bytes) {
             return Err(refused(format!(
@@ -105,22 +126,15 @@ impl Run<'_> {
                 self.settings.min_free_bytes
             )));
         }
+        Ok(())
+    }
+
+    fn archive_day(&self, day: Day, why: &'static str, change: &Change, report: &mut Report) -> Step<()> {
         let mut files: Vec<FileFacts> = Vec::new();
         let written = self.write_day(day, &mut files);
         let mut removed = 0;
         for facts in &files {
-            removed += self.settle(facts)?;
-            count_archived(facts.rows);
-            let (entries, head) = self.parts.stores.archive.head();
-            let new = json!({
-                "archive": facts.name, "rows": facts.rows, "notes": facts.notes, "sha256": facts.sha256,
-                "because_of": why, "manifest_lines": entries, "manifest_head": head,
-            });
-            self.tell_changes(change, "event_audit", &day.to_string(), Some(json!({"rows": facts.rows})), Some(new))?;
-            tracing::info!(
-                %day, file = facts.name, rows = facts.rows, bytes = facts.bytes, because_of = why,
-                "{} events of {day} left the audit for the archive {}", facts.rows, facts.name
-            );
+            removed += self.settle(facts, why, change)?;
         }
         if !files.is_empty() {
             let bytes = files.iter().map(|facts| facts.bytes).sum();
@@ -138,7 +152,7 @@ impl Run<'_> {
         let mut place = Some(Place::Start);
         while let Some(at) = place {
             self.go_on()?;
-            let chunk = self.block(self.parts.stores.shelf.read_day(day, at, CHUNK))?;
+            let chunk = self.block(self.parts.stores.shelf.read_day(day, at, CHUNK)).map_err(unreadable)?;
             for record in chunk.records {
                 if copies.contains(&record.id()) && !matches!(record, Record::Notes(..)) {
                     continue;
@@ -181,6 +195,11 @@ impl Run<'_> {
         }
         Ok(ids)
     }
+}
+
+/// An audit that cannot be read fails for the days that lie in the same file, not for all.
+fn unreadable(error: StoreError) -> RetentionError {
+    refused(error.to_string())
 }
 
 /// The name in a file's facts.

@@ -25,7 +25,11 @@ impl Run<'_> {
                 report.postponed.push(why);
                 continue;
             }
-            let erased = self.erase(&erasure, change)?;
+            let (erased, is_whole) = self.erase(&erasure, change, report)?;
+            if !is_whole {
+                // What could not be read may hold events of the host: the request waits for it.
+                continue;
+            }
             self.block(self.parts.stores.holds.finish_erasure(erasure.id, erased, change))?;
             report.erasures += 1;
             tracing::info!(
@@ -40,11 +44,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn erase(&self, erasure: &Erasure, change: &Change) -> Step<Erased> {
+    /// Erases from everything that can be read. Answers whether that was everything.
+    fn erase(&self, erasure: &Erasure, change: &Change, report: &mut Report) -> Step<(Erased, bool)> {
         let key = &erasure.hostname;
+        let mut is_whole = true;
         let mut erased = Erased { audit: self.erase_from_audit(key)?, ..Erased::default() };
         for file in self.parts.stores.archive.files() {
-            let removed = self.erase_from_file(&file, key, change)?;
+            let removed = self.erase_from_file(&file, key, change);
+            let removed = self.aside(report, &format!("erasing `{key}`"), removed)?;
+            is_whole &= removed.is_some();
+            let removed = removed.unwrap_or(0);
             erased.archive += removed;
             erased.files += u64::from(removed > 0);
         }
@@ -52,7 +61,7 @@ impl Run<'_> {
         erased.recent = self.block(self.parts.stores.recent.erase_host(key))?;
         erased.counters = self.block(self.parts.stores.unhandled.forget_host(key))?;
         count_deleted(Reason::Erased.name(), erased.audit + erased.archive);
-        Ok(erased)
+        Ok((erased, is_whole))
     }
 
     fn erase_from_audit(&self, key: &str) -> Step<u64> {

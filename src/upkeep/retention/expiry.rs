@@ -38,7 +38,7 @@ impl Run<'_> {
     }
 
     /// Whether what is left of a file is all kept by holds that are still in force.
-    fn is_held(&self, facts: &FileFacts, holds: &[Hold]) -> bool {
+    pub(super) fn is_held(&self, facts: &FileFacts, holds: &[Hold]) -> bool {
         let in_force: BTreeSet<HoldMark> = holds.iter().map(HoldMark::of).collect();
         let memory = self.inner.memory.lock();
         let known = memory.held.get(&facts.name).filter(|known| known.sha256 == facts.sha256);
@@ -48,7 +48,7 @@ impl Run<'_> {
     fn expire_all(&self, change: &Change, report: &mut Report) -> Step<()> {
         for file in self.parts.stores.archive.files() {
             if file.facts.day < self.keeps_archives_from() {
-                self.expire_file(&file, Reason::Expired, change, report)?;
+                self.try_file(&file, Reason::Expired, change, report)?;
             }
         }
         let most = self.settings.archive_max_bytes;
@@ -56,9 +56,15 @@ impl Run<'_> {
             if most == 0 || self.parts.stores.archive.size().1 <= most {
                 break;
             }
-            self.expire_file(&file, Reason::Cap, change, report)?;
+            self.try_file(&file, Reason::Cap, change, report)?;
         }
         Ok(())
+    }
+
+    /// A file that cannot be read is told, and the others have their turn.
+    fn try_file(&self, file: &FileState, reason: Reason, change: &Change, report: &mut Report) -> Step<()> {
+        let expired = self.expire_file(file, reason, change, report);
+        self.aside(report, "deleting archives", expired).map(drop)
     }
 
     fn expire_file(&self, file: &FileState, reason: Reason, change: &Change, report: &mut Report) -> Step<()> {
@@ -76,14 +82,10 @@ impl Run<'_> {
             return Ok(());
         } else {
             let by = RefCell::new(BTreeSet::new());
-            let keep = |record: &Record| match record {
-                Record::Event(judged, _) => {
-                    let hold = holds.iter().find(|hold| hold.covers(judged));
-                    by.borrow_mut().extend(hold.map(HoldMark::of));
-                    hold.is_some()
-                }
-                // Whose they are cannot be told without their event; kept as long as anything is held.
-                Record::Notes(..) | Record::Damaged(_) => true,
+            let keep = |record: &Record| {
+                let (keeps, hold) = held_by(&holds, record);
+                by.borrow_mut().extend(hold.map(HoldMark::of));
+                keeps
             };
             let rewrite = self.parts.stores.archive.rewrite(name, reason, &keep, &|| self.rest())?;
             if let Some(kept) = &rewrite.file {
@@ -112,29 +114,16 @@ impl Run<'_> {
         report.add_expired(ExpiredFile { name, reason: reason.name().to_owned(), rows: removed, held });
         Ok(())
     }
+}
 
-    /// What deleting would do. Held events are not counted apart: that would mean to read every file.
-    pub(super) fn plan_expiry(&self, report: &mut Report) -> Step<()> {
-        let holds = self.holds()?.len();
-        let (mut bytes, most) = (self.parts.stores.archive.size().1, self.settings.archive_max_bytes);
-        for file in self.parts.stores.archive.files() {
-            let too_old = file.facts.day < self.keeps_archives_from();
-            let too_much = most > 0 && bytes > most;
-            if !(too_old || too_much) {
-                break;
-            }
-            bytes -= file.facts.bytes.min(bytes);
-            let reason = if too_old { Reason::Expired } else { Reason::Cap }.name().to_owned();
-            report.add_expired(ExpiredFile { name: file.facts.name, reason, rows: file.facts.rows, held: 0 });
+/// Whether a record stays when its file expires, and because of which hold.
+pub(super) fn held_by<'a>(holds: &'a [Hold], record: &Record) -> (bool, Option<&'a Hold>) {
+    match record {
+        Record::Event(judged, _) => {
+            let hold = holds.iter().find(|hold| hold.covers(judged));
+            (hold.is_some(), hold)
         }
-        if holds > 0 && !report.deleted.is_empty() {
-            report.postponed.push(format!("{holds} holds are in force: what they cover of these archives is kept"));
-        }
-        if !self.is_a_usual_day() && !report.deleted.is_empty() {
-            report
-                .postponed
-                .push("the clock may have been set: archives would be deleted by the next day's run".to_owned());
-        }
-        Ok(())
+        // Whose they are cannot be told without their event; kept as long as anything is held.
+        Record::Notes(..) | Record::Damaged(_) => (true, None),
     }
 }

@@ -17,6 +17,7 @@ mod days;
 mod erase;
 mod expiry;
 mod notice;
+mod plan;
 mod report;
 mod restore;
 mod run;
@@ -113,6 +114,19 @@ pub enum RetentionError {
     /// The appliance is stopping; what is unfinished is done by the next run.
     #[error("the appliance is stopping")]
     Stopped,
+}
+
+impl RetentionError {
+    /// Whether it is the fault of one archive or day, so that others can be gone on with.
+    const fn is_about_one_thing(&self) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Store(error) => {
+                matches!(error, StoreError::Conflict(_) | StoreError::Invalid(_) | StoreError::NotFound { .. })
+            }
+            Self::Busy { .. } | Self::Stopped => false,
+        }
+    }
 }
 
 /// What is to be done.

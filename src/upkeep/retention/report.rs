@@ -131,6 +131,8 @@ pub(super) struct Memory {
     pub(super) last_run: Option<Timestamp>,
     /// The day it took for today.
     pub(super) last_day: Option<Day>,
+    /// That day, if the run did not believe it.
+    pub(super) unusual_day: Option<Day>,
     /// What it did.
     pub(super) report: Report,
     /// What people were last told about the audit's cap.

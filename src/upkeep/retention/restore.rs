@@ -1,7 +1,8 @@
 //! Archives come back into the audit for some days, and their copies leave it again.
 //!
 //! That a file is restored is entered into the manifest before its first event is put back, so that a crash in between
-//! leaves no event that would be taken for a new one. Ending it removes exactly what the file holds; the file was never gone.
+//! leaves no event that would be taken for a new one. Before that the file is read as a whole: what was altered does not get
+//! into the audit. Ending it removes exactly what the file holds; the file was never gone.
 
 use serde_json::json;
 
@@ -14,10 +15,27 @@ use crate::store::archive::{Act, FileName, Record, fault_of, point};
 
 impl Run<'_> {
     /// Puts the events of files into the audit.
-    pub(super) fn restore(&self, names: &[FileName], until: Timestamp, change: &Change) -> Step<()> {
+    pub(super) fn restore(
+        &self,
+        names: &[FileName],
+        until: Timestamp,
+        change: &Change,
+        report: &mut Report,
+    ) -> Step<()> {
         for name in names {
             let file = self.parts.stores.archive.file(*name);
             let file = file.ok_or_else(|| refused(format!("there is no archive `{name}`")))?;
+            if !file.settled {
+                return Err(refused(format!("the events of `{name}` have not left the audit yet")));
+            }
+            let damaged = report.damaged.len();
+            self.verify(&[*name], report)?;
+            if report.damaged.len() > damaged {
+                if names.len() == 1 {
+                    return Err(refused(format!("archive {}; nothing was restored", report.damaged[damaged])));
+                }
+                continue;
+            }
             let act = Act::Restored { name: name.to_string(), until: until.as_micros(), by: change.by.clone() };
             self.note(act)?;
             point("restore noted");
@@ -46,8 +64,10 @@ impl Run<'_> {
         for file in self.parts.stores.archive.files() {
             if file.restored_until.is_some_and(|until| until <= self.now) {
                 let name = name_of(&file.facts)?;
-                self.give_back(name, change)?;
-                report.returned.push(name.to_string());
+                let given_back = self.give_back(name, change);
+                if self.aside(report, "ending restores", given_back)?.is_some() {
+                    report.returned.push(name.to_string());
+                }
             }
         }
         Ok(())

@@ -24,8 +24,12 @@ const LONGEST_REST: Duration = Duration::from_millis(200);
 /// archives and no lines of the change log; the next day's run does.
 const USUAL_GAP: i64 = 7;
 /// What is said of what such a run leaves.
-const UNUSUAL: &str =
+pub(super) const UNUSUAL: &str =
     "the last run was more than a week ago or its day is in the future, so the clock may have been set";
+/// What that means for archives.
+pub(super) const ARCHIVES_STAY: &str = "archives are deleted by the next day's run";
+/// And for the change log.
+pub(super) const LINES_STAY: &str = "the change log is cut by the next day's run";
 
 /// A run.
 pub(super) struct Run<'a> {
@@ -57,18 +61,20 @@ impl<'a> Run<'a> {
             Task::DryRun(change) => self.plan(&change),
             Task::Run(change) => self.run(&change),
             Task::Erase(change) => {
-                self.ready()?;
                 let mut report = self.report(&change);
+                self.ready(&change, &mut report)?;
                 self.step(&mut report, "erasing", |report| self.erase_requested(&change, report))?;
                 Ok(self.finished(report))
             }
             Task::Restore { names, until, change } => {
-                self.ready()?;
-                self.restore(&names, until, &change).map(|()| self.finished(self.report(&change)))
+                let mut report = self.report(&change);
+                self.ready(&change, &mut report)?;
+                self.restore(&names, until, &change, &mut report)?;
+                Ok(self.finished(report))
             }
             Task::Return { names, change } => {
-                self.ready()?;
                 let mut report = self.report(&change);
+                self.ready(&change, &mut report)?;
                 for name in names {
                     self.give_back(name, &change)?;
                     report.returned.push(name.to_string());
@@ -117,10 +123,15 @@ impl<'a> Run<'a> {
         self.today.plus(-self.settings.archive_days)
     }
 
+    /// The first moment of which lines of the change log stay.
+    pub(super) fn keeps_lines_from(&self) -> Timestamp {
+        self.today.plus(-self.settings.config_audit_days).start()
+    }
+
     /// Brings everything into a state from which anything may be begun.
-    fn ready(&self) -> Step<()> {
+    fn ready(&self, change: &Change, report: &mut Report) -> Step<()> {
         self.parts.stores.archive.recover()?;
-        self.settle_all().map(drop)
+        self.settle_all(change, report)
     }
 
     fn run(&self, change: &Change) -> Step<Report> {
@@ -143,8 +154,7 @@ impl<'a> Run<'a> {
     /// The steps of a run. An error is why it could not begin.
     fn steps(&self, change: &Change) -> Step<Report> {
         let mut report = self.report(change);
-        self.parts.stores.archive.recover()?;
-        report.settled = self.settle_all()?;
+        self.ready(change, &mut report)?;
         self.step(&mut report, "ending restores", |report| self.end_restores(change, report))?;
         self.step(&mut report, "erasing", |report| self.erase_requested(change, report))?;
         self.step(&mut report, "deleting archives", |report| self.expire_or_postpone(change, report))?;
@@ -160,7 +170,7 @@ impl<'a> Run<'a> {
             return self.expire(change, report);
         }
         if self.has_expired() {
-            report.postponed.push(format!("{UNUSUAL}; archives are deleted by the next day's run"));
+            report.postponed.push(format!("{UNUSUAL}; {ARCHIVES_STAY}"));
         }
         Ok(())
     }
@@ -177,23 +187,23 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub(super) fn is_a_usual_day(&self) -> bool {
-        let last = self.inner.memory.lock().last_day;
-        last.is_some_and(|last| (0..=USUAL_GAP).contains(&self.today.since(last)))
+    /// Does something with one thing of many: what is wrong with it alone is told, and the others have their turn. Answers
+    /// `None` then.
+    pub(super) fn aside<T>(&self, report: &mut Report, what: &str, done: Step<T>) -> Step<Option<T>> {
+        match done {
+            Err(error) if error.is_about_one_thing() => {
+                report.fault(format!("{what}: {error}"));
+                Ok(None)
+            }
+            done => done.map(Some),
+        }
     }
 
-    /// What a run would do: looks only.
-    fn plan(&self, change: &Change) -> Step<Report> {
-        let mut report = Report { dry_run: true, ..self.report(change) };
-        self.plan_days(&mut report)?;
-        self.plan_expiry(&mut report)?;
-        let pending =
-            self.block(self.parts.stores.holds.erasures())?.into_iter().filter(|one| one.finished_at.is_none());
-        report.erasures = pending.count() as u64;
-        if let Some(doubt) = self.parts.stores.archive.doubt() {
-            report.fault(format!("the manifest of the archive is in doubt, so nothing will be done: {doubt}"));
-        }
-        Ok(self.finished(report))
+    /// Whether the clock can be believed. A day that a run did not believe is not believed by a further run of that day.
+    pub(super) fn is_a_usual_day(&self) -> bool {
+        let memory = self.inner.memory.lock();
+        let follows = memory.last_day.is_some_and(|last| (0..=USUAL_GAP).contains(&self.today.since(last)));
+        follows && memory.unusual_day != Some(self.today)
     }
 
     fn drop_empty(&self, change: &Change, report: &mut Report) -> Step<()> {
@@ -206,12 +216,12 @@ impl<'a> Run<'a> {
     }
 
     fn cut_change_log(&self, change: &Change, report: &mut Report) -> Step<()> {
-        let before = self.today.plus(-self.settings.config_audit_days).start();
+        let before = self.keeps_lines_from();
         if !self.is_a_usual_day() {
             let oldest = ChangeQuery { ascending: true, limit: 1, ..ChangeQuery::default() };
             let oldest = self.block(self.parts.stores.changes.changes(&oldest))?;
             if oldest.first().is_some_and(|line| line.changed_at < before) {
-                report.postponed.push(format!("{UNUSUAL}; the change log is cut by the next day's run"));
+                report.postponed.push(format!("{UNUSUAL}; {LINES_STAY}"));
             }
             return Ok(());
         }

@@ -28,8 +28,9 @@ impl Run<'_> {
         self.notify_cap("audit", "audit_max_bytes", before.audit, audit);
         self.notify_cap("archive", "archive_max_bytes", before.archive, archive);
         let failing = self.notify_run(before.failing, report);
+        let unusual_day = self.unusual_day();
         self.inner.remember(|memory| {
-            memory.last_day = Some(self.today);
+            (memory.last_day, memory.unusual_day) = (Some(self.today), unusual_day);
             memory.report = report.clone();
             (memory.audit, memory.archive) = (audit, archive);
             (memory.failing, memory.unbegun) = (failing, false);
@@ -45,11 +46,17 @@ impl Run<'_> {
         self.count(&report);
         let before = self.inner.memory.lock().failing;
         let failing = self.notify_run(before, &report);
+        let unusual_day = self.unusual_day();
         self.inner.remember(|memory| {
-            memory.last_day = Some(self.today);
+            (memory.last_day, memory.unusual_day) = (Some(self.today), unusual_day);
             memory.report = report;
             (memory.failing, memory.unbegun) = (failing, true);
         });
+    }
+
+    /// Today, if it is not believed.
+    fn unusual_day(&self) -> Option<Day> {
+        (!self.is_a_usual_day()).then_some(self.today)
     }
 
     /// The log and the metrics.

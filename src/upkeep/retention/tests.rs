@@ -1,5 +1,6 @@
 //! Retention against a model, on small days: cut off at every moment there is, with holds, restores, caps and erasures.
 
+mod faulty;
 mod holds;
 mod told;
 
@@ -164,6 +165,16 @@ impl House {
         found
     }
 
+    /// The change log has a line of each file whose events left the audit.
+    async fn assert_told(&self, when: &str) {
+        let query = ChangeQuery { table_name: Some("event_audit".into()), limit: 1_000, ..ChangeQuery::default() };
+        let lines = self.stores.changes.changes(&query).await.unwrap();
+        for file in self.stores.archive.files() {
+            let is_told = |line: &crate::store::ChangeRow| format!("{line:?}").contains(&file.facts.name);
+            assert!(lines.iter().any(is_told), "{when}: nobody was told of {}", file.facts.name);
+        }
+    }
+
     /// Each of `wanted` is in the audit or in the archive, once.
     async fn assert_exactly_once(&self, wanted: &BTreeSet<EventId>, when: &str) {
         let (live, archived) = (self.live().await, self.archived());
@@ -278,6 +289,7 @@ async fn cut_off_at_any_moment_nothing_is_lost_and_nothing_doubled() {
         house.assert_exactly_once(&left, &format!("cut at {cut_at} ({result:?})")).await;
         assert_eq!(house.live().await.len(), 12, "cut at {cut_at}");
         assert!(house.stores.changes.verify_trail(&[]).await.unwrap().is_whole());
+        house.assert_told(&format!("cut at {cut_at} ({result:?})")).await;
         match result {
             Ok(_) => break,
             Err(point) => points.push(point),
@@ -324,6 +336,11 @@ async fn a_restored_archive_is_searchable_and_leaves_without_being_archived_twic
     house.retention.execute(task.clone()).await.unwrap();
     house.retention.execute(task).await.unwrap();
     assert_eq!(house.live().await.len(), 6);
+    let page = EventQuery { limit: 4, ..EventQuery::default() };
+    let numbered = house.stores.audit.numbered(&page, 0).await.unwrap();
+    let next = house.stores.audit.numbered(&page, 4).await.unwrap();
+    let seen: BTreeSet<EventId> = numbered.items.iter().chain(&next.items).map(|judged| judged.event.id).collect();
+    assert_eq!((numbered.total, next.items.len(), seen.len()), (Some(6), 2, 6), "pages have each of them once");
     assert_eq!(house.stores.audit.deliveries(*ids.iter().nth(2).unwrap()).await.unwrap().len(), 1);
     house.stores.audit.record(vec![late.clone()]).await.unwrap();
     house.next_day();
@@ -429,6 +446,8 @@ async fn a_short_disk_and_a_jumping_clock_delete_nothing() {
     }
     let report = house.run().await;
     assert_eq!((report.deleted_rows, report.postponed.len()), (0, 1), "{report:?}");
+    let again = house.run().await;
+    assert_eq!((again.deleted_rows, again.postponed.len()), (0, 1), "the same day is no better: {again:?}");
     house.next_day();
     assert_eq!(house.run().await.deleted_rows, 6);
 }
@@ -447,10 +466,48 @@ async fn a_dry_run_says_what_a_run_does_and_does_nothing() {
     let dry = house.retention.execute(Task::DryRun(House::change())).await.unwrap();
     assert_eq!((house.live().await, house.archived()), (live, archived));
     let wet = house.run().await;
-    assert_eq!((dry.archived_rows, dry.deleted_rows), (wet.archived_rows, wet.deleted_rows));
     assert!(dry.archived_rows > 0 && dry.deleted_rows > 0);
-    let days = |report: &Report| report.archived.iter().map(|day| day.day).collect::<Vec<_>>();
-    assert_eq!(days(&dry), days(&wet));
+    assert_eq!(what_is_said(&dry), what_is_said(&wet));
+}
+
+/// What a dry run can know: everything but the files that are written and how large they are.
+fn what_is_said(report: &Report) -> impl PartialEq + std::fmt::Debug {
+    let days: Vec<(Day, u64)> = report.archived.iter().map(|day| (day.day, day.rows)).collect();
+    let Report { archived_rows, deleted_rows, change_lines, settled, .. } = *report;
+    let lists = (report.deleted.clone(), report.returned.clone(), report.dropped.clone(), report.postponed.clone());
+    (days, archived_rows, deleted_rows, change_lines, settled, lists)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_knows_holds_restores_months_and_a_clock_that_was_set() {
+    let short = Settings { event_days: 2, config_audit_days: 3, ..settings() };
+    let house = House::new(short);
+    // The first file to drop is that of January.
+    house.clock.advance(Duration::from_hours(24 * 24));
+    let draft =
+        HoldDraft { name: "case 8".into(), hostname: Some("a".into()), from: None, to: None, reason: "court".into() };
+    house.stores.holds.place(draft, &House::change()).await.unwrap();
+    let (mut held, mut dropped, mut returned, mut cut) = (0, 0, 0, 0);
+    for day in 0..26 {
+        house.record(6).await;
+        house.clock.advance(Duration::from_hours(if day == 20 { 24 * 9 } else { 24 }));
+        if day == 8 {
+            let name = house.stores.archive.files()[0].facts.name.parse().unwrap();
+            let until = house.clock.now().plus(Duration::from_hours(40));
+            let task = Task::Restore { names: vec![name], until, change: House::change() };
+            house.retention.execute(task).await.unwrap();
+        }
+        let dry = house.retention.execute(Task::DryRun(House::change())).await.unwrap();
+        let wet = house.run().await;
+        assert_eq!(what_is_said(&dry), what_is_said(&wet), "day {day}");
+        held += wet.deleted.iter().map(|file| file.held).sum::<u64>();
+        (dropped, returned) = (dropped + wet.dropped.len(), returned + wet.returned.len());
+        cut += wet.change_lines;
+        if day == 20 {
+            assert_eq!((wet.postponed.len(), wet.deleted_rows, wet.change_lines), (2, 0, 0), "{wet:?}");
+        }
+    }
+    assert!(held > 0 && dropped > 0 && returned == 1 && cut > 0, "{held} {dropped} {returned} {cut}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,11 @@
 //! Service levels, judged by the appliance itself.
 //!
-//! Every [`TICK`] the program's own metrics are read ([`counting`]), what was added since goes into buckets of minutes and
+//! Every [`TICK`], and when somebody asks, the program's own metrics are read ([`counting`]), what was added since goes into buckets of minutes and
 //! hours ([`tally`]), and each level is judged over five windows ([`verdict`]). So the figures are those that a Prometheus
 //! with `packaging/prometheus/recording.rules.yml` computes from the same counters.
 //!
 //! A change of state that lasts [`CONFIRM`] is told once: in the log, and as an alert on its normal way. Buckets are
-//! written once a minute when something was counted; a crash loses the minute under way. It reads counters and writes
+//! written after each reading that found something new; a crash loses what was counted since. It reads counters and writes
 //! its own buckets, never anything else.
 
 mod counting;
@@ -38,10 +38,8 @@ use counting::{PerLevel, read};
 use tally::Tally;
 use verdict::judge;
 
-/// Time between two readings of the counters.
+/// Time between two readings of the counters, and between two writings of the buckets: a commit of some rows.
 const TICK: Duration = Duration::from_secs(10);
-/// Time between two writings of the buckets.
-const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// How long a new state must last before it is told: a blip is none.
 const CONFIRM: Duration = Duration::from_secs(60);
 
@@ -74,6 +72,7 @@ pub struct SloParts {
 #[derive(Clone)]
 pub struct Slo {
     book: Arc<Mutex<Book>>,
+    read: ReadMetrics,
     settings: Live<Settings>,
     clock: Clock,
     prometheus: Option<Live<PrometheusReport>>,
@@ -83,6 +82,9 @@ pub struct Slo {
 struct Book {
     tally: Tally,
     told: PerLevel<Told>,
+    /// What the counters said last, and by which settings they were read.
+    last: PerLevel<Counts>,
+    read_by: Arc<Settings>,
 }
 
 /// A level's state as it was told, and the one it has now if that is another.
@@ -102,12 +104,14 @@ impl Slo {
         let asked =
             prometheus::start(&parts.prometheus, parts.settings.clone(), parts.clock.clone(), stop.child_token());
         let slo = Self {
-            book: Arc::new(Mutex::new(Book { tally, told })),
+            // The process began at zero, so what the counters say first was added since.
+            book: Arc::new(Mutex::new(Book { tally, told, last: PerLevel::default(), read_by: parts.settings.get() })),
+            read: Arc::clone(&parts.read),
             settings: parts.settings.clone(),
             clock: parts.clock.clone(),
             prometheus: asked,
         };
-        let task = tokio::spawn(Keeper::new(slo.clone(), parts).run(stop));
+        let task = tokio::spawn(Keeper { slo: slo.clone(), parts }.run(stop));
         Ok((slo, task))
     }
 
@@ -116,8 +120,30 @@ impl Slo {
         self.prometheus.as_ref().map(Live::get)
     }
 
-    /// Every level, judged now.
+    /// Every level, judged now by what the counters say now.
     pub fn report(&self) -> Vec<LevelReport> {
+        self.count();
+        self.judged()
+    }
+
+    /// Adds what the counters gained. The lock is held while they are read, so that no reading is older than the one before.
+    fn count(&self) {
+        let settings = self.settings.get();
+        let mut book = self.book.lock();
+        let counts = read(&(self.read)(), &settings);
+        if settings.latencies() != book.read_by.latencies() {
+            // By other bounds other requests are bad: counting goes on from here.
+            book.last = counts;
+        }
+        let mut gained = PerLevel::default();
+        for (gain, (now, last)) in gained.iter_mut().zip(counts.iter().zip(&book.last)) {
+            *gain = now.since(*last);
+        }
+        (book.last, book.read_by) = (counts, settings);
+        book.tally.add(self.clock.now(), &gained);
+    }
+
+    fn judged(&self) -> Vec<LevelReport> {
         let (settings, now) = (self.settings.get(), self.clock.now());
         let book = self.book.lock();
         let levels = Level::ALL.into_iter();
@@ -136,56 +162,25 @@ fn told(states: &BTreeMap<String, String>, now: Timestamp) -> PerLevel<Told> {
 struct Keeper {
     slo: Slo,
     parts: SloParts,
-    /// What the counters said last, and by which settings they were read.
-    last: PerLevel<Counts>,
-    read_by: Arc<Settings>,
 }
 
 impl Keeper {
-    fn new(slo: Slo, parts: SloParts) -> Self {
-        let read_by = parts.settings.get();
-        // The process began at zero, so what the counters say first was added since.
-        Self { slo, parts, last: PerLevel::default(), read_by }
-    }
-
-    async fn run(mut self, stop: CancellationToken) {
+    async fn run(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut since_written = Duration::ZERO;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {}
             }
-            self.count();
-            since_written += TICK;
-            if since_written >= WRITE_EVERY {
-                since_written = Duration::ZERO;
-                self.write().await;
-            }
+            self.slo.count();
+            self.write().await;
             for (level, state) in self.changes() {
                 self.tell(level, state).await;
             }
         }
-        self.count();
+        self.slo.count();
         self.write().await;
-    }
-
-    /// Adds what the counters gained.
-    fn count(&mut self) {
-        let settings = self.parts.settings.get();
-        let text = (self.parts.read)();
-        let counts = read(&text, &settings);
-        if settings.latencies() != self.read_by.latencies() {
-            // By other bounds other requests are bad: counting goes on from here.
-            self.last = counts;
-        }
-        let mut gained = PerLevel::default();
-        for (gain, (now, last)) in gained.iter_mut().zip(counts.iter().zip(&self.last)) {
-            *gain = now.since(*last);
-        }
-        (self.last, self.read_by) = (counts, settings);
-        self.slo.book.lock().tally.add(self.parts.clock.now(), &gained);
     }
 
     /// Writes the buckets that changed. A failure is told once by the log of the store's caller and tried again.
@@ -207,7 +202,7 @@ impl Keeper {
     fn changes(&self) -> Vec<(LevelReport, State)> {
         let now = self.parts.clock.now();
         let mut changes = Vec::new();
-        for report in self.slo.report() {
+        for report in self.slo.judged() {
             publish(&report);
             let mut book = self.slo.book.lock();
             let told = &mut book.told[report.level.index()];

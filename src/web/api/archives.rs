@@ -153,6 +153,8 @@ struct FoundEvents {
     /// What `cursor` must be to go on; null when everything was searched. An answer may have fewer items than asked for and
     /// still have it: a search takes two seconds at most.
     next_cursor: Option<String>,
+    /// Archives that may hold further hits and could not be read: damaged or missing.
+    left_out: Vec<String>,
 }
 
 /// Searches the archives in place
@@ -184,6 +186,7 @@ async fn search(State(web): State<Web>, fields: Fields) -> Answer<Json<FoundEven
     Ok(Json(FoundEvents {
         items: found.items.iter().map(judged_json).collect(),
         next_cursor: found.next.map(|id| id.to_string()),
+        left_out: found.left_out.iter().map(ToString::to_string).collect(),
     }))
 }
 

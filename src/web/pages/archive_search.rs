@@ -12,8 +12,8 @@ use super::super::input::{Fields, Segment};
 use super::super::text::url_encode;
 use super::views::EventRow;
 use super::{Frame, Trouble, events, shown_again};
-use crate::admin::{EventStory, KeptIn};
-use crate::model::{EventId, Judged, RuleId};
+use crate::admin::{ArchiveHits, EventStory, KeptIn};
+use crate::model::RuleId;
 
 /// Where it is.
 const PLACE: &str = "/admin/retention/search";
@@ -36,6 +36,8 @@ struct SearchPage {
     next: Option<String>,
     /// Whether the manifest is in doubt, so that not every archive is searched.
     doubtful: bool,
+    /// Archives that could not be read.
+    left_out: Vec<String>,
     trouble: Trouble,
 }
 
@@ -44,9 +46,9 @@ pub(super) async fn search(State(web): State<Web>, by: SignedIn, fields: Fields)
     let searched = FORM_FIELDS.iter().chain(&["go", "cursor"]).any(|name| fields.get(name).is_some());
     let (found, trouble) = match look(&web, &fields, searched).await {
         Ok(found) => (found, Trouble::default()),
-        Err(trouble) => ((Vec::new(), None), trouble),
+        Err(trouble) => (ArchiveHits::default(), trouble),
     };
-    let (items, next) = found;
+    let ArchiveHits { items, next, left_out } = found;
     let status = trouble.status;
     let given = FORM_FIELDS.iter().filter_map(|name| Some((name, fields.get(name)?)));
     let kept: String = given.map(|(name, value)| format!("{name}={}&", url_encode(value))).collect();
@@ -61,18 +63,18 @@ pub(super) async fn search(State(web): State<Web>, by: SignedIn, fields: Fields)
         rows: items.iter().map(EventRow::new).collect(),
         next: next.map(|id| format!("{PLACE}?{kept}cursor={id}")),
         doubtful: web.admin.archive_doubt().is_some(),
+        left_out: left_out.iter().map(ToString::to_string).collect(),
         trouble,
     };
     shown_again(&page, status)
 }
 
-async fn look(web: &Web, fields: &Fields, wanted: bool) -> Result<(Vec<Judged>, Option<EventId>), Trouble> {
+async fn look(web: &Web, fields: &Fields, wanted: bool) -> Result<ArchiveHits, Trouble> {
     let query = query(fields, PAGE_SIZE).map_err(Trouble::from_fault)?;
     if !wanted {
-        return Ok((Vec::new(), None));
+        return Ok(ArchiveHits::default());
     }
-    let found = web.admin.search_archives(&query).await?;
-    Ok((found.items, found.next))
+    Ok(web.admin.search_archives(&query).await?)
 }
 
 /// `GET /admin/retention/events/{id}`: an event as its archive has it.
