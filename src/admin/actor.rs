@@ -47,9 +47,23 @@ pub(super) fn legible(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
+/// The reason of what cannot be taken back, which nobody may do without saying why; `wanted` asks for it.
+pub(super) fn stated<'a>(reason: Option<&'a str>, wanted: &str) -> Result<&'a str, AdminError> {
+    reason.and_then(legible).ok_or_else(|| AdminError::invalid("reason", wanted))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_taken_back_wants_a_reason_that_can_be_read() {
+        assert_eq!(stated(Some(" INC-7\n"), "say why").expect("stated"), "INC-7");
+        for blank in [None, Some(""), Some(" \u{85}\0")] {
+            let refused = stated(blank, "say why").expect_err("blank").to_string();
+            assert!(refused.contains("say why"), "{refused}");
+        }
+    }
 
     #[test]
     fn a_blank_reason_is_none_and_a_long_one_is_refused() {

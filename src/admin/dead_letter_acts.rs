@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::actor::legible;
+use super::actor::stated;
 use super::dead_letters::LetterReader;
 use super::{Actor, Admin, AdminError, LetterFilter};
 use crate::model::{DeadLetter, Edited, Event, Handling, Severity, TargetName, Team, event_json};
@@ -98,9 +98,7 @@ impl Admin {
         actor: &Actor,
         reason: Option<&str>,
     ) -> Result<Acted, AdminError> {
-        if reason.and_then(legible).is_none() {
-            return Err(AdminError::invalid("reason", "say why these messages may be lost"));
-        }
+        stated(reason, "say why these messages may be lost")?;
         let (seqs, more) = self.selected(queue, selection).await?;
         let mut acted = Acted { selected: seqs.len() as u64, more, ..Acted::default() };
         if seqs.is_empty() {

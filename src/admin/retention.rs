@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::actor::legible;
+use super::actor::{legible, stated};
 use super::{Actor, Admin, AdminError};
 use crate::model::{Day, DeliveryNote, EventId, Judged, Timestamp, host_key};
 use crate::store::archive::{ArchiveFault, ArchiveHits, FileName, FileState};
@@ -198,7 +198,7 @@ impl Admin {
 
     /// Accepts the archive as it is after its manifest came into doubt.
     pub async fn accept_archive(&self, actor: &Actor, reason: Option<&str>) -> Result<Begun, AdminError> {
-        needed("reason", reason.unwrap_or_default())?;
+        stated(reason, "say why the archive is accepted as it is")?;
         self.begin(Task::Accept(actor.change(reason)?)).await
     }
 
@@ -278,7 +278,7 @@ impl Admin {
 
     /// Lifts a hold.
     pub async fn lift_hold(&self, id: i64, actor: &Actor, reason: Option<&str>) -> Result<(), AdminError> {
-        needed("reason", reason.unwrap_or_default())?;
+        stated(reason, "say why the hold is not needed any more")?;
         self.parts.stores.holds.lift(id, &actor.change(reason)?).await?;
         tracing::info!(hold = id, by = actor.name, "Legal hold {id} was lifted");
         Ok(())

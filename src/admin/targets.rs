@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::actor::legible;
+use super::actor::stated;
 use super::{Actor, Admin, AdminError};
 use crate::model::{
     Alert, Cause, DeadLetter, Environment, Event, EventIds, Handling, Protocol, RuleId, Severity, Source, TargetName,
@@ -128,9 +128,7 @@ impl Admin {
 
     /// Forgets what waits for a target that is not configured. Returns how many alerts that were.
     pub async fn discard_outbox(&self, from: &str, actor: &Actor, reason: Option<&str>) -> Result<u64, AdminError> {
-        if reason.and_then(legible).is_none() {
-            return Err(AdminError::invalid("reason", "say why these alerts are not needed"));
-        }
+        stated(reason, "say why these alerts are not needed")?;
         let source = self.abandoned(from)?;
         let old = json!({"target": from, "alerts": source.depth().items});
         self.note_act("outboxes", from, Some(old), None, actor, reason).await?;

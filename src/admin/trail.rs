@@ -17,7 +17,7 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::actor::legible;
+use super::actor::stated;
 use super::{Actor, Admin, AdminError};
 use crate::clock::Clock;
 use crate::model::Timestamp;
@@ -77,9 +77,7 @@ impl Admin {
     /// Accepts the change log as it is now, with a line that says what was found. Answers with the name of the copy that
     /// is kept as evidence.
     pub async fn accept_trail(&self, actor: &Actor, reason: Option<&str>) -> Result<String, AdminError> {
-        if reason.and_then(legible).is_none() {
-            return Err(AdminError::invalid("reason", "say why the change log is accepted as it is"));
-        }
+        stated(reason, "say why the change log is accepted as it is")?;
         let copy = self.parts.stores.changes.reseal_trail(&actor.change(reason)?).await?;
         tracing::warn!(by = %actor.name, evidence = copy, "The change log was accepted as it is");
         self.verify_trail().await?;
