@@ -93,8 +93,8 @@ mod tests {
     use super::*;
     use crate::admin::testing::TestAdmin;
 
-    const SENT: RepeatId = RepeatId { key: [1; 32], request: [1; 32] };
-    const OTHER: RepeatId = RepeatId { key: [1; 32], request: [2; 32] };
+    const SENT: RepeatId = RepeatId { key: [1; 32], request: [1; 32], caller: [1; 32] };
+    const OTHER: RepeatId = RepeatId { key: [1; 32], request: [2; 32], caller: [1; 32] };
 
     async fn told(house: &TestAdmin, id: RepeatId) -> String {
         match house.admin.begin_once(id, "c-1").await.expect("answered") {

@@ -5,6 +5,7 @@
 //! it was written for. Its path decides what it gets: the wish is only checked, so that a script never gets a shape that
 //! it was not written for. Paths outside of the API (pages, probes) have no version and disregard it.
 
+use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 /// The version of the API, on every answer.
@@ -56,9 +57,9 @@ pub fn negotiate(uri: &Uri, headers: &HeaderMap) -> Result<(), Unserved> {
     let Some(served) = served_below(uri.path()) else { return Ok(()) };
     let sent = headers.get_all(&ACCEPT_VERSION).iter().chain(headers.get_all(&X_API_VERSION));
     let in_headers = sent.map(|value| value.to_str().ok());
-    let in_query = parameters(uri).filter(|(name, _)| *name == VERSION_PARAMETER).map(|(_, value)| Some(value));
+    let in_query = in_query(uri);
     let mut wished = None;
-    for text in in_headers.chain(in_query).take(MAX_WISHES) {
+    for text in in_headers.chain(in_query.iter().map(|text| Some(text.as_str()))).take(MAX_WISHES) {
         let major = text.and_then(major).ok_or(Unserved::Unknown)?;
         if wished.is_some_and(|wished| wished != major) {
             return Err(Unserved::Conflict);
@@ -84,9 +85,13 @@ fn served_below(path: &str) -> Option<&'static [u32]> {
     }
 }
 
-/// Names and values of a query as they stand there: what may be asked for needs no decoding.
-fn parameters(uri: &Uri) -> impl Iterator<Item = (&str, &str)> {
-    uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='))
+/// The values of [`VERSION_PARAMETER`] in a query, decoded; a name without a value has an empty one.
+fn in_query(uri: &Uri) -> Vec<String> {
+    if uri.query().is_none() {
+        return Vec::new();
+    }
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default();
+    pairs.into_iter().filter(|(name, _)| name == VERSION_PARAMETER).map(|(_, value)| value).collect()
 }
 
 /// The major number of `v2`, `2`, `v2.5`; `None` if no such version ever was.
@@ -156,7 +161,10 @@ mod tests {
     #[test]
     fn the_query_counts_too_and_two_different_wishes_are_refused() {
         check("/api/v2/rules?page=1&api_version=2.5", &[], Ok(()));
-        check("/api/v2/rules?api_version=9", &[], Err(Unserved::Unknown));
+        for nonsense in ["api_version=9", "api_version=", "api_version", "api%5Fversion=9"] {
+            check(&format!("/api/v2/rules?{nonsense}"), &[], Err(Unserved::Unknown));
+        }
+        check("/api/v2/rules?api_version=v%32%2E5", &[], Ok(()));
         check("/api/v1/rules?api_version=1", &[(ACCEPT_VERSION, b"v2")], Err(Unserved::Conflict));
         check("/api/v1/rules", &[(ACCEPT_VERSION, b"v1"), (X_API_VERSION, b"v2")], Err(Unserved::Conflict));
         check("/api/v1/rules?api_version=v2.0", &[(ACCEPT_VERSION, b"v2.5"), (X_API_VERSION, b"2")], Ok(()));

@@ -17,7 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header};
 use axum::response::Response;
 use futures_util::FutureExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -31,7 +31,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::api_version;
 use super::problem;
+use super::refusals::Explained;
 use super::tls::{Door, OverTls, Secured};
 use crate::model::{TRACEPARENT, TRACESTATE, TraceContext};
 
@@ -40,6 +42,9 @@ pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id
 
 /// Longest correlation id taken from a request, in bytes; longer ones are replaced by a new one.
 const CORRELATION_ID_MAX: usize = 128;
+
+/// Longest `Host` taken, in bytes: a name of 253 and a port.
+const LONGEST_HOST: usize = 260;
 
 /// Pause after an accept that failed for want of descriptors or memory: long enough for others to end, short enough
 /// that nobody notices.
@@ -214,7 +219,10 @@ async fn connection(stream: Secured, peer: SocketAddr, router: Router, limits: H
         .max_header_size(limits.max_header_bytes)
         // The read buffer also carries bodies: 64 KiB keeps large ones quick and a thousand connections small.
         .max_buf_size(limits.max_header_bytes.max(64 << 10));
-    let serving = protocol.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let serving = protocol.serve_connection(
+        TokioIo::new(Explained::new(stream, limits.max_header_bytes)),
+        TowerToHyperService::new(service),
+    );
     tokio::pin!(serving);
     // Errors here are the peer's: garbage (answered with 400), time-outs, resets. There is nothing to do about them.
     let ended = tokio::select! {
@@ -253,6 +261,14 @@ async fn answer(
     limits: HttpLimits,
 ) -> Result<Response, Infallible> {
     let sent_id = request.headers().get(&CORRELATION_ID).cloned();
+    if let Some(why) = ambiguity(&request) {
+        let id = sent_id.as_ref().and_then(sane).map_or_else(new_correlation_id, str::to_owned);
+        let mut refusal = error_response(StatusCode::BAD_REQUEST, why, &id);
+        api_version::mark(refusal.headers_mut(), request.uri().path());
+        // Where the next request begins may be meant in another way by whoever passed this one on.
+        refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return Ok(refusal);
+    }
     let mut request = request.map(|body| Body::new(TimedBody::new(body, limits.body_timeout)));
     request.extensions_mut().insert(ConnectInfo(peer));
     if let Some(over_tls) = over_tls {
@@ -266,6 +282,25 @@ async fn answer(
             Ok(error_response(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the log for this id", &id))
         }
     }
+}
+
+/// Why it is not clear whom a request is for: a proxy before us may have taken another host (RFC 9112 section 3.2). How long a
+/// request is hyper decides: it believes `Transfer-Encoding` alone where both are there (section 6.3).
+fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), Some(_)) => Some("the request has more than one header Host"),
+        (None, _) if request.version() == Version::HTTP_11 => Some("the request has no header Host"),
+        (Some(host), None) if !is_authority(host.as_bytes()) => Some("the header Host names no host"),
+        _ => None,
+    }
+}
+
+/// Whether it has only what a host and a port may have (RFC 3986 section 3.2). An empty one is allowed: the request may be
+/// for an address without one.
+fn is_authority(host: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    host.len() <= LONGEST_HOST && host.iter().all(allowed)
 }
 
 /// The correlation id a request carries, if it is 1 to 128 visible ASCII characters and nothing else.
@@ -304,6 +339,7 @@ pub fn new_correlation_id() -> String {
 /// An error as a problem document, with its id in `X-Correlation-ID` as well.
 pub fn error_response(status: StatusCode, error: &str, correlation_id: &str) -> Response {
     let mut response = problem::response(status, problem::members(status, error, None, None, correlation_id));
+    problem::guard(response.headers_mut());
     if let Ok(id) = HeaderValue::from_str(correlation_id) {
         response.headers_mut().insert(CORRELATION_ID, id);
     }
@@ -316,6 +352,12 @@ pub fn json_response(status: StatusCode, body: &serde_json::Value) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// Whether a body ended because it did not arrive in time.
+pub fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 /// A request body that must be complete within a time, counted from the first moment we have to wait for it.
@@ -423,6 +465,23 @@ mod tests {
         check(HttpLimits::default(), many.as_bytes(), "HTTP/1.1 431").await;
         let long = format!("GET /peer HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(33 << 10));
         check(HttpLimits::default(), long.as_bytes(), "HTTP/1.1 431").await;
+        check(HttpLimits::default(), long.as_bytes(), "larger than 32768 bytes").await;
+    }
+
+    #[tokio::test]
+    async fn what_can_be_read_in_two_ways_is_refused_with_a_reason() {
+        let server = server(HttpLimits::default());
+        let check = async |head: &str, status: &str, why: &str| {
+            let answer = exchange(server.address, format!("{head}\r\n\r\n").as_bytes()).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(why), "{head}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{head}: {answer}");
+        };
+        let close = "connection: close";
+        check(&format!("GET /peer HTTP/1.1\r\n{close}"), "400", "no header Host").await;
+        check("GET /peer HTTP/1.1\r\nhost: a\r\nhost: a", "400", "more than one").await;
+        check("GET /peer HTTP/1.1\r\nhost: a b<c>", "400", "names no host").await;
+        check(&format!("GET /peer HTTP/1.1\r\nhost: [::1]:80\r\n{close}"), "200", "127.0.0.1").await;
+        check("GET /peer HTTP/9", "400", "\"type\":\"/api/docs#problem-bad-request\"").await;
     }
 
     #[tokio::test]

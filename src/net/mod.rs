@@ -6,6 +6,7 @@ mod holder;
 pub mod http;
 pub mod outbound;
 pub mod problem;
+mod refusals;
 mod retry;
 mod strangers;
 pub mod tls;

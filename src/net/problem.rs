@@ -5,7 +5,7 @@
 //! Texts never repeat what was sent. Pure; a crash loses nothing.
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value};
 
@@ -41,7 +41,7 @@ static VALIDATION: Problem = problem(
 );
 
 /// Every other kind; one a status.
-static OTHERS: [Problem; 16] = [
+static OTHERS: [Problem; 17] = [
     problem(
         StatusCode::BAD_REQUEST,
         "bad-request",
@@ -102,6 +102,12 @@ static OTHERS: [Problem; 16] = [
         "too-large",
         "Too large",
         "The body, or what it unpacks to, is larger than is taken; `error` names the limit. Send less at once.",
+    ),
+    problem(
+        StatusCode::URI_TOO_LONG,
+        "address-too-long",
+        "Too long an address",
+        "The request's address is longer than is taken.",
     ),
     problem(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -187,7 +193,29 @@ pub fn response(status: StatusCode, members: Map<String, Value>) -> Response {
     let mut response = Response::new(Body::from(Value::Object(members).to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    if status == StatusCode::UNAUTHORIZED {
+        challenge(response.headers_mut());
+    }
     response
+}
+
+/// Says how a caller proves who it is, as every 401 must (RFC 9110 section 15.5.2). Browsers know no such scheme and
+/// therefore ask nobody for a password.
+pub fn challenge(headers: &mut HeaderMap) {
+    headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey realm=\"mutt\", header=\"X-API-KEY\""));
+}
+
+/// Has a browser that is led to an answer for programs take it for nothing but data, and keep no copy.
+pub fn guard(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
 }
 
 #[cfg(test)]
@@ -219,5 +247,15 @@ mod tests {
         check(StatusCode::NOT_FOUND, None, "/api/docs#problem-not-found", "Not found");
         check(StatusCode::IM_A_TEAPOT, None, "about:blank", "I'm a teapot");
         assert_eq!(members(StatusCode::CONFLICT, "a", Some("b"), None, "c")["detail"], "b");
+    }
+
+    #[test]
+    fn who_is_not_known_is_told_how_to_prove_who_it_is() {
+        let check = |status: StatusCode, told: bool| {
+            let answer = response(status, Map::new());
+            assert_eq!(answer.headers().contains_key(header::WWW_AUTHENTICATE), told, "{status}");
+        };
+        check(StatusCode::UNAUTHORIZED, true);
+        check(StatusCode::FORBIDDEN, false);
     }
 }

@@ -2,7 +2,8 @@
 //! nothing is done twice because the appliance or the network went away before the answer arrived.
 //!
 //! Neither key nor request is kept, only hashes of them. Which answers may be kept is the caller's to decide: what shows a
-//! secret may not. Bounded in time, number and bytes; the oldest go first.
+//! secret may not. Bounded in time, number and bytes; where there is no room left, the caller who takes most of it loses the
+//! oldest.
 
 use std::time::Duration;
 
@@ -13,13 +14,15 @@ use super::StoreResult;
 /// How long a request is known.
 pub const REPEATS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Who sent which request with which key, as two hashes.
+/// Who sent which request with which key, as hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RepeatId {
     /// Of the caller and the key.
     pub key: [u8; 32],
     /// Of everything that makes it this request.
     pub request: [u8; 32],
+    /// Of the caller alone: where there is no more room, whoever takes most of it gives way.
+    pub caller: [u8; 32],
 }
 
 /// An answer that is given again.

@@ -14,6 +14,9 @@ use super::fault::Fault;
 /// Tags looked at in one header; more are no client's.
 const MAX_TAGS: usize = 32;
 
+/// A tag that nothing has: it is none of a strong tag's form.
+const NOTHING: &str = "W/";
+
 /// What `If-Match` asks for: the tags of which one must be the thing's. `None` when anything will do: without the header,
 /// and with `*`, because a change of something that is not there fails anyhow.
 pub(super) struct IfMatch(pub Option<Vec<String>>);
@@ -22,6 +25,13 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Fault> {
+        if let Some(value) = sent(&parts.headers, &header::IF_NONE_MATCH)? {
+            // Whoever wants to make something that is not there yet changes nothing that is (section 13.1.2).
+            return match value.trim() {
+                "*" => Ok(Self(Some(vec![NOTHING.to_owned()]))),
+                _ => Err(Fault::field("If-None-Match", "of a change it can only be *; use If-Match")),
+            };
+        }
         let Some(value) = sent(&parts.headers, &header::IF_MATCH)? else { return Ok(Self(None)) };
         if value.trim() == "*" {
             return Ok(Self(None));
@@ -79,8 +89,17 @@ pub(super) fn tagged(tag: &str, body: impl IntoResponse) -> Response {
     response
 }
 
-/// 304 if the reader has it already (section 13.1.2), by what it sent as `If-None-Match`.
+/// 304 if the reader has it already (section 13.1.2), by what it sent as `If-None-Match`; 412 if it wants only what is not
+/// there any more (section 13.1.1), by `If-Match`.
 pub(super) fn unchanged(headers: &HeaderMap, tag: &str) -> Option<Response> {
+    if let Ok(Some(value)) = sent(headers, &header::IF_MATCH)
+        && value.trim() != "*"
+        && !tags(&value).is_some_and(|tags| tags.iter().any(|(_, wanted)| wanted == tag))
+    {
+        let mut fault = Fault::new(StatusCode::PRECONDITION_FAILED, "it is not what If-Match says any more");
+        fault.tag = Some(tag.into());
+        return Some(fault.into_response());
+    }
     let value = sent(headers, &header::IF_NONE_MATCH).ok()??;
     // The weak comparison: a copy that is as good will do.
     let same = |(_, has): &(bool, String)| has.strip_prefix("W/").unwrap_or(has) == tag;
@@ -118,6 +137,32 @@ mod tests {
         for wrong in ["a1", "\"a1", "seven, \"a\"", ","] {
             assert!(expected(wrong).await.is_err(), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_wants_to_make_something_new_changes_nothing() {
+        let check = async |sent: &str, wanted: Option<Option<Vec<String>>>| {
+            let request =
+                axum::http::Request::builder().header(header::IF_NONE_MATCH, sent).body(()).expect("a request");
+            let (mut parts, ()) = request.into_parts();
+            let found = IfMatch::from_request_parts(&mut parts, &()).await.ok().map(|found| found.0);
+            assert_eq!(found, wanted, "{sent}");
+        };
+        check("*", Some(Some(vec![NOTHING.to_owned()]))).await;
+        check("\"a1\"", None).await;
+    }
+
+    #[test]
+    fn a_reader_who_wants_what_is_gone_is_told() {
+        let check = |sent: &'static str, gone: bool| {
+            let headers = HeaderMap::from_iter([(header::IF_MATCH, HeaderValue::from_static(sent))]);
+            let status = unchanged(&headers, "a1").map(|answer| answer.status());
+            assert_eq!(status, gone.then_some(StatusCode::PRECONDITION_FAILED), "{sent}");
+        };
+        check("\"b\", \"a1\"", false);
+        check("*", false);
+        check("\"b\"", true);
+        check("W/\"a1\"", true);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! Keeps no state.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use metrics::counter;
@@ -13,6 +13,7 @@ use super::fault::{self, Fault, Reader};
 use super::spans::RequestSpan;
 use crate::net::api_version;
 use crate::net::http::{CORRELATION_ID, new_correlation_id, sent_correlation_id};
+use crate::net::problem;
 use crate::net::tls::OverTls;
 use crate::telemetry::metrics::HTTP_REQUESTS;
 
@@ -66,13 +67,17 @@ pub(super) async fn wrap(State(web): State<Web>, mut request: Request, next: Nex
     };
     let mut response = fault::render(response, reader, &correlation.0, &web.assets);
     traced.end(&web.admin, &method, &path, response.status());
-    counter!(HTTP_REQUESTS, "status" => response.status().as_u16().to_string()).increment(1);
+    let status = response.status();
+    counter!(HTTP_REQUESTS, "status" => status.as_u16().to_string()).increment(1);
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
     if over_tls {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(STRICT_TRANSPORT));
+    }
+    if status == StatusCode::UNAUTHORIZED && !headers.contains_key(header::WWW_AUTHENTICATE) {
+        problem::challenge(headers);
     }
     api_version::mark(headers, &path);
     if let Ok(value) = HeaderValue::from_str(&correlation.0) {
@@ -83,7 +88,7 @@ pub(super) async fn wrap(State(web): State<Web>, mut request: Request, next: Nex
 }
 
 fn reader_of(path: &str) -> Reader {
-    let for_programs = ["/api", "/health", "/ready", "/metrics"];
+    let for_programs = ["/api", "/ingest", "/health", "/ready", "/metrics"];
     let is_below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if for_programs.into_iter().any(is_below) { Reader::Program } else { Reader::Person }
 }
@@ -115,6 +120,7 @@ mod tests {
         for (path, reader) in [
             ("/api/v2/rules", Reader::Program),
             ("/api", Reader::Program),
+            ("/ingest", Reader::Program),
             ("/metrics", Reader::Program),
             ("/apis", Reader::Person),
             ("/rules", Reader::Person),

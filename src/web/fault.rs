@@ -9,6 +9,7 @@ use axum::response::{Html, IntoResponse, Response};
 use serde_json::json;
 
 use super::assets::Assets;
+use super::text::visible;
 use crate::admin::{AdminError, ItemFault};
 use crate::net::problem;
 
@@ -166,7 +167,8 @@ struct ErrorPage<'a> {
     assets: &'a Assets,
     status: u16,
     title: &'a str,
-    fault: &'a Fault,
+    error: String,
+    detail: Option<String>,
     correlation_id: &'a str,
 }
 
@@ -187,7 +189,9 @@ pub(super) fn render(response: Response, reader: Reader, correlation_id: &str, a
         Reader::Program => fault.to_problem(correlation_id),
         Reader::Person => {
             let title = status.canonical_reason().unwrap_or("Error");
-            let page = ErrorPage { assets, status: status.as_u16(), title, fault: &fault, correlation_id };
+            // The name of what was asked for may stand in it, as it was sent.
+            let (error, detail) = (visible(&fault.error), fault.detail.as_deref().map(visible));
+            let page = ErrorPage { assets, status: status.as_u16(), title, error, detail, correlation_id };
             (status, Html(page.render().unwrap_or_else(|_| title.to_owned()))).into_response()
         }
     };

@@ -1,16 +1,17 @@
 //! What stands before every route of the API, in every version: who asks from elsewhere (CORS), how often (by address and by
-//! key), for how long, and that nothing is done twice (idempotency). Each part has its own file; this one has their order.
+//! key), for how long, in which form, and that nothing is done twice (idempotency). Each part has its own file; this one has their order.
 //!
 //! From the outside in: CORS, so that a page elsewhere can read a refusal too; the limit by address, which costs the least;
-//! compression; the time limit; the key or session; the limit by key; the idempotency key. Everything here is bounded. What the
+//! compression; the time limit; the key or session; the limit by key; the form; the idempotency key. Everything here is bounded. What the
 //! limits count is kept in memory only and begins anew after a crash; what was answered to which idempotency key is kept by
 //! the store.
 
 mod cors;
 mod idempotency;
 mod limits;
+mod shape;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,6 +20,7 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::compression::CompressionLayer;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::fault::{Fault, wrong_method};
@@ -29,12 +31,14 @@ use super::{Web, auth};
 pub(super) struct Guards {
     addresses: limits::Limiter<std::net::IpAddr>,
     callers: limits::Limiter<String>,
+    parameters: OnceLock<shape::Parameters>,
 }
 
 /// Puts the guards before the routes of one version of the API.
 pub(super) fn behind(routes: OpenApiRouter<Web>, web: &Web) -> OpenApiRouter<Web> {
     routes
         .layer(from_fn_with_state(web.clone(), idempotency::once))
+        .layer(from_fn_with_state(web.clone(), shape::check))
         .layer(from_fn_with_state(web.clone(), limits::by_caller))
         .layer(from_fn_with_state(web.clone(), auth::api_guard))
 }
@@ -76,5 +80,10 @@ impl Guards {
     /// Guards that remember nothing yet.
     pub(super) fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// Learns from the description which parameters each operation takes.
+    pub(super) fn know(&self, described: &OpenApi) {
+        self.parameters.get_or_init(|| shape::Parameters::of(described));
     }
 }

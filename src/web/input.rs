@@ -2,7 +2,8 @@
 
 use axum::Form;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -11,9 +12,11 @@ use serde_json::{Map, Value};
 use super::auth::SignedIn;
 use super::envelope::Correlation;
 use super::fault::Fault;
+use super::json;
 use crate::admin::MAX_REASON;
 use crate::model::{Day, Timestamp};
 use crate::net::api_version::VERSION_PARAMETER;
+use crate::net::http::is_late;
 
 /// Names and values, from a query or a form.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +72,8 @@ impl Fields {
             None => Ok(()),
             Some((name, _)) => {
                 let shown: String = name.chars().take(60).collect();
-                Err(Fault::field(&shown, format!("no such parameter; known are {}", known.join(", "))))
+                let known = if known.is_empty() { "none here".to_owned() } else { known.join(", ") };
+                Err(Fault::field(&shown, format!("no such parameter; known are {known}")))
             }
         }
     }
@@ -93,6 +97,13 @@ pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
 pub(super) fn body_time(field: &str, text: Option<&str>) -> Result<Option<Timestamp>, Fault> {
     let wrong = || Fault::field(field, "it is not a time such as 2026-03-01T12:00:00Z");
     text.map(|text| parse_time(text.trim()).ok_or_else(wrong)).transpose()
+}
+
+#[cfg(test)]
+impl From<&[(&str, &str)]> for Fields {
+    fn from(pairs: &[(&str, &str)]) -> Self {
+        Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Fields {
@@ -176,14 +187,15 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
             ));
         }
         let from_header = header_reason(request.headers())?;
+        let is_old = is_version_1(&request);
         let bytes = Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large; at most 1 MiB is taken")
-            }
-            status => Fault::new(status, "the body could not be read"),
-        })?;
-        let mut value: Value = serde_json::from_slice(&bytes).map_err(|error| {
+        let bytes = bytes.map_err(|rejection| unread(&rejection, "the body is too large; at most 1 MiB is taken"))?;
+        if bytes.trim_ascii().is_empty() {
+            return Err(Fault::bad_request("the body is empty; send JSON"));
+        }
+        // Scripts of MUTT 2.x may say a thing twice: there the last one counted.
+        let parsed = if is_old { serde_json::from_slice(&bytes) } else { json::parse(&bytes) };
+        let mut value: Value = parsed.map_err(|error| {
             let mut fault = Fault::bad_request("the body is not valid JSON");
             fault.detail = Some(error.to_string());
             fault
@@ -195,6 +207,20 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         };
         let from_body = from_body.filter(|reason| !reason.trim().is_empty());
         Ok(Self { value, reason: from_body.or(from_header) })
+    }
+}
+
+fn is_version_1(request: &Request) -> bool {
+    let uri = request.extensions().get::<OriginalUri>().map_or_else(|| request.uri(), |original| &original.0);
+    uri.path().starts_with("/api/v1/")
+}
+
+/// Why a body could not be read.
+pub(super) fn unread(rejection: &BytesRejection, too_large: &str) -> Fault {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Fault::new(StatusCode::PAYLOAD_TOO_LARGE, too_large),
+        _ if is_late(rejection) => Fault::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+        status => Fault::new(status, "the body could not be read to its end"),
     }
 }
 

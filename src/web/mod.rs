@@ -11,6 +11,7 @@ mod envelope;
 mod fault;
 mod guards;
 mod input;
+mod json;
 mod openapi;
 mod origin;
 mod pages;
@@ -61,6 +62,7 @@ struct Web {
 pub fn router(admin: Admin, stop: CancellationToken) -> Router {
     let web = Web { admin, assets: Arc::new(Assets::new()), streams: Streams::new(stop), guards: Guards::new() };
     let (api, described) = api::router(web.clone()).split_for_parts();
+    web.guards.know(&described);
     let routes = Router::new()
         .merge(pages::router(web.clone()))
         .merge(guards::outer(api, &web))

@@ -16,20 +16,34 @@ fn socket_peer(extensions: &Extensions) -> IpAddr {
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip().to_canonical())
 }
 
-/// The sender's address: what a proxy on this machine says, else what the socket saw.
+/// Headers by which a proxy says that it passes a request on.
+const PROXY_HEADERS: [&str; 4] = ["x-forwarded-for", "forwarded", "x-real-ip", "via"];
+
+/// The sender's address: what a proxy on this machine says, else what the socket saw. What a proxy says and we do not
+/// understand is nobody's address, not that of this machine.
 pub(super) fn peer(extensions: &Extensions, headers: &HeaderMap) -> IpAddr {
     let peer = socket_peer(extensions);
-    if !peer.is_loopback() {
-        return peer;
+    // The last entry of the last line is the one our own proxy added, whether to the list that the client sent or below
+    // it; those before it are whatever the client said.
+    match headers.get_all("x-forwarded-for").iter().next_back() {
+        Some(list) if peer.is_loopback() => {
+            let last = list.to_str().ok().and_then(|list| list.rsplit(',').next());
+            last.and_then(|last| address(last.trim())).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        }
+        _ => peer,
     }
-    // The last entry is the one our own proxy added; those before it are whatever the client sent.
-    let forwarded = text(headers, "x-forwarded-for").and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
-    forwarded.unwrap_or(peer)
+}
+
+/// An address as proxies write it: some add the port, some put brackets around.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let parsed = bare.parse().or_else(|_| text.parse::<SocketAddr>().map(|with_port| with_port.ip()));
+    parsed.ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// Whether the sender is on this machine and no proxy stands between.
 pub(super) fn is_local(extensions: &Extensions, headers: &HeaderMap) -> bool {
-    socket_peer(extensions).is_loopback() && peer(extensions, headers).is_loopback()
+    socket_peer(extensions).is_loopback() && !PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
 }
 
 /// Whether the browser speaks TLS, to us or to a proxy on this machine.
@@ -101,10 +115,24 @@ mod tests {
         let (near, far) = (from("127.0.0.1:9"), from("198.51.100.1:9"));
         assert_eq!(peer(&near, &sent).to_string(), "203.0.113.9");
         assert_eq!(peer(&far, &sent).to_string(), "198.51.100.1");
+        let mut lines = headers(&[("x-forwarded-for", "192.0.2.1")]);
+        let mut says = |text: &'static str| {
+            lines.append("x-forwarded-for", HeaderValue::from_static(text));
+            peer(&near, &lines).to_string()
+        };
+        // What the client sent in a line of its own does not hide what the proxy adds below it.
+        assert_eq!(says("203.0.113.9"), "203.0.113.9");
+        assert_eq!(says("203.0.113.8:5060"), "203.0.113.8");
+        assert_eq!(says("[2001:db8::7]:443"), "2001:db8::7");
+        assert_eq!(says("2001:db8::8, [2001:db8::9]"), "2001:db8::9");
+        assert_eq!(says("unknown"), "0.0.0.0");
         assert!(is_secure(&near, &sent) && !is_secure(&far, &sent));
         let mut inside = from("198.51.100.1:9");
         inside.insert(OverTls);
         assert!(is_secure(&inside, &HeaderMap::new()));
         assert!(is_local(&near, &HeaderMap::new()) && !is_local(&near, &sent));
+        for header in PROXY_HEADERS {
+            assert!(!is_local(&near, &headers(&[(header, "127.0.0.1")])), "{header}");
+        }
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! Texts name limits, positions and configured member names; they never repeat what was sent and never tell internals.
 
-use std::error::Error as _;
-use std::io;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -13,7 +11,7 @@ use serde_json::{Value, json};
 use crate::access::Refusal as AccessRefusal;
 use crate::ingest::{DropReason, Refusal};
 use crate::net::api_version::Unserved;
-use crate::net::http::{CORRELATION_ID, json_response};
+use crate::net::http::{CORRELATION_ID, is_late, json_response};
 use crate::net::problem;
 
 /// Reasons listed in one answer, at most: 10,000 take well under a megabyte.
@@ -86,12 +84,8 @@ pub(super) struct Taken {
 impl Rejection {
     /// A body that stopped coming: out of time, or the connection broke.
     pub(super) fn unreadable(error: &axum::Error) -> Self {
-        let mut source = error.source();
-        while let Some(cause) = source {
-            if cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-                return Self::TooSlow;
-            }
-            source = cause.source();
+        if is_late(error) {
+            return Self::TooSlow;
         }
         Self::Malformed("the body could not be read to its end".to_owned())
     }
@@ -214,7 +208,7 @@ impl Rejection {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response.headers_mut().append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"mutt\""));
         }
         response
     }
@@ -241,5 +235,6 @@ fn with_correlation(mut response: Response, correlation_id: &str) -> Response {
     if let Ok(id) = HeaderValue::from_str(correlation_id) {
         response.headers_mut().insert(CORRELATION_ID, id);
     }
+    problem::guard(response.headers_mut());
     response
 }

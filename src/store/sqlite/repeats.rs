@@ -35,9 +35,10 @@ impl Repeats for ConfigDb {
             make_room(transaction, MAX_REQUESTS - 1)?;
             transaction
                 .prepare_cached(
-                    "INSERT INTO repeats (key, request, at, state, correlation_id, bytes) VALUES (?1, ?2, ?3, ?4, ?5, 0)",
+                    "INSERT INTO repeats (key, request, at, state, correlation_id, bytes, caller) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)",
                 )?
-                .execute(params![id.key, id.request, now.as_micros(), BEGUN, correlation_id])?;
+                .execute(params![id.key, id.request, now.as_micros(), BEGUN, correlation_id, id.caller])?;
             Ok(Repeat::New)
         })
         .await
@@ -55,10 +56,20 @@ impl Repeats for ConfigDb {
             transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO repeats \
-                     (key, request, at, state, correlation_id, status, headers, body, bytes) \
-                     VALUES (?1, ?2, ?3, ?4, '', ?5, ?6, ?7, ?8)",
+                     (key, request, at, state, correlation_id, status, headers, body, bytes, caller) \
+                     VALUES (?1, ?2, ?3, ?4, '', ?5, ?6, ?7, ?8, ?9)",
                 )?
-                .execute(params![id.key, id.request, now.as_micros(), state, status, headers, body, bytes])?;
+                .execute(params![
+                    id.key,
+                    id.request,
+                    now.as_micros(),
+                    state,
+                    status,
+                    headers,
+                    body,
+                    bytes,
+                    id.caller
+                ])?;
             within_bytes(transaction)
         })
         .await
@@ -105,32 +116,45 @@ fn forget_old(transaction: &Transaction<'_>, now: Timestamp) -> Result<(), Fault
     Ok(())
 }
 
-/// Leaves at most so many, the youngest.
+/// Leaves at most so many: whoever has most loses the oldest, so that nobody can push out what others need.
 fn make_room(transaction: &Transaction<'_>, most: i64) -> Result<(), Fault> {
-    // Counted by the index alone, which holds no bodies.
-    let mut count = transaction.prepare_cached("SELECT count(*) FROM repeats INDEXED BY repeats_age")?;
-    let count: i64 = count.query_row([], |row| row.get(0))?;
-    if count > most {
-        transaction.execute(
-            "DELETE FROM repeats WHERE id IN (SELECT id FROM repeats ORDER BY at, id LIMIT ?1)",
-            [count - most],
+    loop {
+        // Counted by the index alone, which holds no bodies.
+        let mut count = transaction.prepare_cached("SELECT count(*) FROM repeats INDEXED BY repeats_age")?;
+        let count: i64 = count.query_row([], |row| row.get(0))?;
+        if count <= most {
+            return Ok(());
+        }
+        let mut delete = transaction.prepare_cached(
+            "DELETE FROM repeats WHERE id IN (SELECT id FROM repeats WHERE caller = \
+             (SELECT caller FROM repeats GROUP BY caller ORDER BY count(*) DESC LIMIT 1) ORDER BY at, id LIMIT ?1)",
         )?;
+        if delete.execute([count - most])? == 0 {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
-/// Leaves the youngest bodies that fit.
+/// Leaves the bodies that fit: whoever has most loses the oldest. That a request was done stays known, so that it is not
+/// done again.
 fn within_bytes(transaction: &Transaction<'_>) -> Result<(), Fault> {
-    let mut sum = transaction.prepare_cached("SELECT coalesce(sum(bytes), 0) FROM repeats INDEXED BY repeats_age")?;
-    let bytes: i64 = sum.query_row([], |row| row.get(0))?;
-    if bytes > MAX_BYTES {
-        transaction.execute(
-            "DELETE FROM repeats WHERE id IN (SELECT id FROM \
-             (SELECT id, sum(bytes) OVER (ORDER BY at DESC, id DESC) AS total FROM repeats) WHERE total > ?1)",
-            [MAX_BYTES],
+    loop {
+        let mut sum =
+            transaction.prepare_cached("SELECT coalesce(sum(bytes), 0) FROM repeats INDEXED BY repeats_age")?;
+        let bytes: i64 = sum.query_row([], |row| row.get(0))?;
+        if bytes <= MAX_BYTES {
+            return Ok(());
+        }
+        let mut empty = transaction.prepare_cached(
+            "UPDATE repeats SET state = ?2, status = NULL, headers = NULL, body = NULL, bytes = 0 WHERE id IN \
+             (SELECT id FROM (SELECT id, sum(bytes) OVER (ORDER BY at, id) - bytes AS before FROM repeats \
+             WHERE bytes > 0 AND caller = (SELECT caller FROM repeats GROUP BY caller ORDER BY sum(bytes) DESC LIMIT 1)) \
+             WHERE before < ?1)",
         )?;
+        if empty.execute([bytes - MAX_BYTES, DONE])? == 0 {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -147,7 +171,7 @@ mod tests {
     fn id(key: u16, request: u8) -> RepeatId {
         let mut bytes = [0; 32];
         bytes[..2].copy_from_slice(&key.to_be_bytes());
-        RepeatId { key: bytes, request: [request; 32] }
+        RepeatId { key: bytes, request: [request; 32], caller: [1; 32] }
     }
 
     fn answer(bytes: usize) -> KeptAnswer {
@@ -192,7 +216,11 @@ mod tests {
             store.end_repeat(id(key, 1), Some(answer(65_536))).await.expect("ended");
         }
         assert_eq!(store.begin_repeat(id(3, 1), "c").await.expect("known"), Repeat::Done(Some(answer(65_536))));
-        assert_eq!(store.begin_repeat(id(2, 1), "c").await.expect("new"), Repeat::New, "the oldest went");
+        assert_eq!(
+            store.begin_repeat(id(2, 1), "c").await.expect("known"),
+            Repeat::Done(None),
+            "the oldest answer went, and what it answers is not done again"
+        );
         let count = store
             .write(|transaction, now| {
                 let mut insert = transaction.prepare(
@@ -206,5 +234,25 @@ mod tests {
             })
             .await;
         assert_eq!(count.expect("counted"), MAX_REQUESTS - 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_sends_most_pushes_out_nobody_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let clock = Clock::fixed(Timestamp::from_millis(1_772_366_400_000));
+        let store = open(dir.path(), &clock);
+        let theirs = RepeatId { caller: [7; 32], ..id(9_999, 1) };
+        store.begin_repeat(theirs, "c").await.expect("begun");
+        store.end_repeat(theirs, Some(answer(3))).await.expect("ended");
+        let most = u16::try_from(MAX_BYTES / (64 << 10)).expect("some hundred");
+        for key in 0..most + 3 {
+            clock.advance(std::time::Duration::from_millis(1));
+            store.begin_repeat(id(key, 1), "c").await.expect("begun");
+            store.end_repeat(id(key, 1), Some(answer(65_536))).await.expect("ended");
+        }
+        let left = store.write(|transaction, _| make_room(transaction, 2)).await;
+        left.expect("room is made");
+        assert_eq!(store.begin_repeat(theirs, "c").await.expect("known"), Repeat::Done(Some(answer(3))));
+        assert_eq!(store.begin_repeat(id(0, 1), "c").await.expect("new"), Repeat::New, "the oldest of theirs went");
     }
 }

@@ -156,6 +156,11 @@ CREATE TABLE repeats (
 );
 CREATE INDEX repeats_age ON repeats (at, bytes);
 ",
+        // Rows of before belong to nobody in particular.
+        "
+ALTER TABLE repeats ADD COLUMN caller BLOB NOT NULL DEFAULT x'';
+CREATE INDEX repeats_caller ON repeats (caller, at, bytes);
+",
     ],
 };
 

@@ -281,6 +281,11 @@ pub(super) fn value_of(value: &Value) -> Answer<String> {
 
 /// The value that the sender believes to be in force: the body's `expected`, else the tag in `If-Match`.
 fn expected(headers: &HeaderMap, body: Option<&Value>) -> Answer<Option<String>> {
+    if headers.contains_key(header::IF_NONE_MATCH) {
+        let mut fault = Fault::new(StatusCode::PRECONDITION_FAILED, "the setting is there already");
+        fault.detail = Some("a change that depends on what is there has If-Match".to_owned());
+        return Err(fault);
+    }
     if let Some(expected) = body {
         let text =
             setting_text(expected).ok_or_else(|| Fault::field("expected", "it is not the value of a setting"))?;

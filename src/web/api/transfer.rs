@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::super::Web;
 use super::super::auth::Caller;
 use super::super::fault::{Answer, Fault};
-use super::super::input::{Fields, Reason};
+use super::super::input::{Fields, Reason, unread};
 use crate::admin::{ImportOptions, Operation, PlannedChange};
 use crate::config::transfer;
 
@@ -109,12 +109,7 @@ async fn import(
         Ok(fields.parsed(name, "true or false", |text| text.parse().ok())?.unwrap_or(false))
     };
     let options = ImportOptions { prune: truth("prune")?, dry_run: truth("dry_run")? };
-    let bytes = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "the document is too large; at most 16 MiB is taken")
-        }
-        status => Fault::new(status, "the body could not be read"),
-    })?;
+    let bytes = body.map_err(|rejection| unread(&rejection, "the document is too large; at most 16 MiB is taken"))?;
     let text = str::from_utf8(&bytes).map_err(|_| Fault::bad_request("the document is not UTF-8"))?;
     let document = transfer::read(text).map_err(|error| Fault::field("document", error.0))?;
     let changes = web.admin.import(&document, options, &caller.0, reason.as_deref()).await?;

@@ -23,6 +23,7 @@ use super::super::fault::Fault;
 use super::super::rights;
 use crate::access::Right;
 use crate::admin::{KeptAnswer, Once, RepeatId, Turn};
+use crate::net::http::is_late;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -83,11 +84,17 @@ async fn read(principal: &Principal, request: Request) -> Result<(RepeatId, Requ
     }
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, MAX_BODY).await;
-    let body = body.map_err(|_| Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or broke off"))?;
+    let body = body.map_err(|error| {
+        if is_late(&error) {
+            return Fault::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
+        }
+        Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or broke off")
+    })?;
     let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0).to_string();
     let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let id = RepeatId {
         key: hash(&[principal.0.as_bytes(), key.as_bytes()]),
+        caller: hash(&[principal.0.as_bytes()]),
         // A body may hold a secret. Its hash is kept, the key is not: mixed with it, the hash cannot be guessed at.
         request: hash(&[key.as_bytes(), uri.as_bytes(), kind, &body]),
     };
@@ -143,7 +150,7 @@ fn repeated(known: Once, path: &str) -> Response {
     match known {
         Once::Done(Some(answer)) => again(answer),
         Once::Done(None) => {
-            let advice = lost_secret(path).unwrap_or("large answers are given once; look at what is there");
+            let advice = lost_secret(path).unwrap_or("large and old answers are not kept; look at what is there");
             conflict("this was done already, and its answer is not kept", advice.to_owned())
         }
         Once::BrokenOff(correlation_id) => conflict(

@@ -16,14 +16,15 @@ use askama::Template;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{Html, Response};
 use axum::routing::get;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use utoipa::openapi::OpenApi;
 
 use super::assets::Assets;
+use super::conditional::{tagged, unchanged};
 use super::fault::wrong_method;
 use page::DocsPage;
 
@@ -45,7 +46,7 @@ impl Description {
         // Rendering fails only on a value that fails to be shown; ours are texts.
         let page = Bytes::from(DocsPage::new(&document, assets).render().unwrap_or_default());
         let hash: String = Sha256::digest(&text).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self { text, page, tag: format!("\"{hash}\"") }
+        Self { text, page, tag: hash }
     }
 }
 
@@ -71,14 +72,12 @@ async fn docs(State(description): State<Arc<Description>>) -> Html<Bytes> {
 }
 
 async fn json(State(description): State<Arc<Description>>, headers: HeaderMap) -> Response {
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok());
-    let is_same = known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == description.tag));
-    let status = if is_same { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
-    let body = if is_same { Bytes::new() } else { description.text.clone() };
-    let mut response = (status, body).into_response();
+    if let Some(same) = unchanged(&headers, &description.tag) {
+        return same;
+    }
+    let mut response = tagged(&description.tag, description.text.clone());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, REVALIDATE);
-    headers.extend(HeaderValue::from_str(&description.tag).ok().map(|tag| (header::ETAG, tag)));
     response
 }

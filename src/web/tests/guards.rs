@@ -258,3 +258,73 @@ async fn the_pages_change_several_rules_and_try_the_one_in_the_form() {
     let live = site.get("/events?hostname=core1", &cookie).await.text;
     assert!(live.contains("data-live=\"/api/v2/events/stream?hostname=core1\""), "{live}");
 }
+
+#[tokio::test]
+async fn a_request_that_can_be_read_in_two_ways_is_refused() {
+    let site = Site::new().await;
+    site.api(Method::POST, "/api/v2/rules", Some(rule())).await;
+    let at_fault = async |path: &str| {
+        let reply = site.api(Method::GET, path, None).await;
+        (reply.status.as_u16(), reply.json()["field"].as_str().map(str::to_owned))
+    };
+    for path in ["/api/v2/users?limit=1", "/api/v2/rules?limit=1&limit=2", "/api/v2/rules?page=1&page=1"] {
+        let (status, field) = at_fault(path).await;
+        assert!(status == 400 && path.contains(&field.expect("named")), "{path}");
+    }
+    assert_eq!(at_fault("/api/v2/rules?limit=1&api_version=v2").await.0, 200);
+    assert_eq!(at_fault("/api/v1/audit-logs?limit=1&limit=2&colour=red").await.0, 200, "as it was");
+    let send = async |path: &str, headers: &[(&str, &str)], body: &'static str| {
+        let mut request = Request::builder().method(Method::POST).uri(path).header("x-api-key", "current-key");
+        for (name, value) in [("content-type", "application/json")].iter().chain(headers) {
+            request = request.header(*name, *value);
+        }
+        site.send(request.body(Body::from(body)).expect("a request")).await
+    };
+    let twice = "{\"hostname\": \"a\",\n \"hostname\": \"b\"}";
+    let refused = send("/api/v2/dev-hosts", &[], twice).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert!(refused.text.contains("`hostname` is there twice at line 2"), "{}", refused.text);
+    assert_eq!(
+        send("/api/v1/dev-hosts", &[], twice).await.status,
+        StatusCode::CREATED,
+        "the last one counts, as it did"
+    );
+    let empty = send("/api/v2/dev-hosts", &[], " ").await;
+    assert!(empty.status == StatusCode::BAD_REQUEST && empty.text.contains("the body is empty"), "{}", empty.text);
+    let packed = send("/api/v2/dev-hosts", &[("content-encoding", "gzip")], "x").await;
+    assert_eq!((packed.status.as_u16(), packed.header("accept-encoding")), (415, "identity"), "{}", packed.text);
+    let long = send("/api/v2/dev-hosts", &[("content-length", "99999999999")], "{").await;
+    assert_eq!(long.status, StatusCode::PAYLOAD_TOO_LARGE, "it is not waited for");
+}
+
+#[tokio::test]
+async fn conditions_hold_for_whatever_carries_them() {
+    let site = Site::new().await;
+    let made = site.api(Method::POST, "/api/v2/rules", Some(rule())).await;
+    let tag = made.header("etag").to_owned();
+    let status = async |method: Method, name: &str, value: &str, body: Option<Value>| {
+        ask(&site, method, "/api/v2/rules/1", &[(name, value)], body).await.status.as_u16()
+    };
+    let change = || Some(json!({"priority": 7}));
+    assert_eq!(status(Method::PATCH, "if-none-match", "*", change()).await, 412, "it is there");
+    assert_eq!(status(Method::PATCH, "if-none-match", &tag, change()).await, 400);
+    assert_eq!(status(Method::GET, "if-match", "\"other\"", None).await, 412);
+    assert_eq!(status(Method::GET, "if-match", &tag, None).await, 200);
+    let seen = site.api(Method::GET, "/api/openapi.json", None).await.header("etag").to_owned();
+    for known in [format!("W/{seen}"), "*".to_owned()] {
+        let again = ask(&site, Method::GET, "/api/openapi.json", &[("if-none-match", &known)], None).await;
+        assert_eq!(again.status, StatusCode::NOT_MODIFIED, "{known}");
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_is_told_how_to_prove_who_it_is() {
+    let site = Site::new().await;
+    for path in ["/api/v2/rules", "/api/v1/rules"] {
+        let reply = site.send(Request::builder().uri(path).body(Body::empty()).expect("a request")).await;
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+        assert!(reply.header("www-authenticate").starts_with("ApiKey "), "{path}");
+    }
+    let wrong = site.post("/login", "", &[("user", "admin"), ("password", "wrong")]).await;
+    assert_eq!((wrong.status, wrong.header("www-authenticate").is_empty()), (StatusCode::UNAUTHORIZED, false));
+}
