@@ -126,6 +126,15 @@ metrics_table! {
 const LATENCY_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
 
+/// Counters with a label whose few values are known: they are there from the start, so that what reads them need not know that
+/// what is missing is zero.
+const AT_ZERO: [(&str, &str, &[&str]); 4] = [
+    (EVENTS_RECEIVED, "source", &["http", "syslog_udp", "syslog_tcp", "syslog_tls", "snmp_trap"]),
+    (ALERTER_PROCESSED, "status", &["forwarded", "ignored", "unhandled", "error"]),
+    (EVENTS_DELETED, "reason", &["expired", "cap", "erased"]),
+    (RETENTION_RUNS, "result", &["ok", "failed"]),
+];
+
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Installs the recorder (once a process: the `metrics` crate has one recorder for all) and describes every metric.
@@ -180,9 +189,19 @@ impl Dropped {
 fn describe() {
     for metric in ALL {
         match metric.kind {
-            Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            Kind::Counter => {
+                metrics::describe_counter!(metric.name, metric.help);
+                if metric.labels.is_empty() {
+                    metrics::counter!(metric.name).increment(0);
+                }
+            }
             Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
             Kind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
+        }
+    }
+    for (name, label, values) in AT_ZERO {
+        for value in values {
+            metrics::counter!(name, label => *value).increment(0);
         }
     }
 }
@@ -192,7 +211,7 @@ pub fn reference() -> String {
     let mut page = String::from(
         "# Metrics\n\n\
          `GET /metrics` on the UI port and on the ingest port, in the Prometheus text format. Counters start at zero with each\n\
-         process; one with labels appears with its first count. This page is made from the table in\n\
+         process; most of those with labels appear with their first count. This page is made from the table in\n\
          `src/telemetry/metrics.rs` by `muttd metrics-reference`. How to scrape, alarms and a dashboard:\n\
          [MONITORING.md](MONITORING.md).\n\n\
          Two sums always hold for one process life, once nothing is in flight:\n\n\
@@ -216,6 +235,19 @@ pub fn reference() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_whose_labels_are_known_are_there_before_they_count() {
+        let text = install().expect("a recorder").render();
+        for metric in ALL.iter().filter(|metric| metric.kind == Kind::Counter && metric.labels.is_empty()) {
+            assert!(text.contains(&format!("\n{} ", metric.name)), "{} is not there", metric.name);
+        }
+        for (name, label, values) in AT_ZERO {
+            for value in values {
+                assert!(text.contains(&format!("\n{name}{{{label}=\"{value}\"}} ")), "{name} of {value} is not there");
+            }
+        }
+    }
 
     #[test]
     fn what_was_dropped_is_read_back_by_source_and_reason() {

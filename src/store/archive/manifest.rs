@@ -277,6 +277,37 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Reads the file again and compares it with what is known of it: somebody may have altered it since it was opened.
+    pub(super) fn look(&mut self) -> io::Result<()> {
+        if self.doubt.is_some() {
+            return Ok(());
+        }
+        let text = match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            found => found?,
+        };
+        let mut reader = self.blank();
+        let fault = reader.walk(&text, |_| ()).fault;
+        let is_known = reader.state.head == self.state.head && text.len() as u64 == self.length;
+        self.doubt = match fault {
+            Some(fault) => Some(fault),
+            None if is_known => None,
+            None => Some(format!(
+                "there were {} lines of {} bytes, and now there are {} of {}: it was altered while the appliance ran",
+                self.state.entries,
+                self.length,
+                reader.state.entries,
+                text.len()
+            )),
+        };
+        if let Some(doubt) = &self.doubt {
+            tracing::error!(
+                "The manifest of the archive is in doubt: {doubt}; nothing is archived or deleted until it is accepted, see RETENTION.md"
+            );
+        }
+        Ok(())
+    }
+
     /// Every line, oldest first, read anew.
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
         let text = fs::read(&self.path)?;

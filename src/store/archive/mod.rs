@@ -157,8 +157,14 @@ impl Archive {
 
     /// Brings files and manifest together after a crash. To be called before anything is written, by one caller at a time.
     pub fn recover(&self) -> StoreResult<()> {
+        self.look()?;
         self.trusted()?;
         self.tidy().map_err(|error| unavailable("tidying up", &error))
+    }
+
+    /// Whether the manifest is still the one that was read and written.
+    fn look(&self) -> StoreResult<()> {
+        self.manifest.lock().look().map_err(|error| unavailable("the manifest", &error))
     }
 
     fn tidy(&self) -> io::Result<()> {
@@ -372,8 +378,10 @@ impl Archive {
         Ok(still_there.then_some(ArchiveFault { name: Some(file.facts.name), why }))
     }
 
-    /// What is wrong without looking into files: the manifest, files that are missing, have another size or are not known.
+    /// What is wrong without looking into files: the manifest, which is read again, files that are missing, have another size or
+    /// are not known.
     pub fn overview(&self) -> StoreResult<Vec<ArchiveFault>> {
+        self.look()?;
         let lying = self.lying().map_err(|error| unavailable("the folder", &error))?;
         let manifest = self.manifest.lock();
         let mut faults: Vec<ArchiveFault> =

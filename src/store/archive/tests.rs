@@ -187,6 +187,32 @@ fn a_manifest_that_was_altered_or_cut_off_is_in_doubt_and_can_be_accepted() {
 }
 
 #[test]
+fn a_manifest_that_is_altered_while_it_is_in_use_is_in_doubt() {
+    let check = |alter: &dyn Fn(String) -> String, doubted: bool| {
+        let house = House::new();
+        let archive = house.open();
+        for n in 0..3 {
+            write(&archive, day().plus(n), &[judged(&EventIds::new(1), START + n * DAY, "sw1")]);
+        }
+        let altered = alter(std::fs::read_to_string(house.manifest()).unwrap());
+        std::fs::write(house.manifest(), &altered).unwrap();
+        let is_told = archive.overview().unwrap().iter().any(|fault| fault.name.is_none());
+        assert_eq!(is_told, doubted, "{altered}");
+        assert_eq!((archive.recover().is_err(), archive.create(day()).is_err()), (doubted, doubted), "{altered}");
+        if doubted {
+            assert!(archive.accept("carol", &|| ()).unwrap().1.is_empty());
+            assert_eq!((archive.doubt(), archive.files().len(), archive.overview().unwrap()), (None, 3, Vec::new()));
+        }
+    };
+    check(&|text| text, false);
+    check(&|text| text.split_inclusive('\n').take(2).collect(), true);
+    check(&|text| text.split_inclusive('\n').skip(1).collect(), true);
+    check(&|text| text.replacen("\"rows\":1", "\"rows\":2", 1), true);
+    check(&|text| text + "half a line", true);
+    check(&|_| String::new(), true);
+}
+
+#[test]
 fn a_rewritten_file_has_what_was_kept_and_the_old_one_is_gone() {
     let house = House::new();
     let archive = house.open();
