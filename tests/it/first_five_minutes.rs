@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use regex::Regex;
 use tempfile::TempDir;
 
-use crate::support::{Browser, Form, Ports, Request, Server, eventually};
+use crate::support::{Browser, COMMUNITY, Form, INGEST_KEY, Ports, Request, Server, Tool, eventually, unescape};
 
 /// The program with the given arguments, its output in a file; killed when dropped.
 struct Program {
@@ -100,6 +100,27 @@ fn a_first_start_makes_keys_and_a_login_once() {
     let stored = fs::read_to_string(&secrets).expect("secrets.toml can be read");
     assert!(!stored.contains(&password), "the password is stored in clear");
     assert_eq!(Request::post(ports.ingest, "/api/v2/ingest").expect().status, 401, "there is no open door by default");
+}
+
+#[test]
+fn the_commands_that_the_status_page_shows_work_as_they_stand() {
+    let server = Server::builder().env("MUTTD_ADMIN_PASSWORD", "a long enough password 42").start();
+    let mut browser = log_in(server.ports.web, "admin", "a long enough password 42");
+    let page = browser.open("/status").must_be(200).text();
+    let shown = Regex::new(r#"<pre class="text command">([^<]*)</pre>"#).expect("valid pattern");
+    let commands: Vec<String> = shown.captures_iter(&page).map(|found| unescape(&found[1])).collect();
+    assert_eq!(commands.len(), 4, "syslog in two ways, SNMP, JSON: {commands:?}");
+    for command in &commands {
+        let mut shell = Tool::new("sh").args(["-c", &command.replace("COMMUNITY", COMMUNITY)]).into_command();
+        let output = shell.env("MUTTD_INGEST_API_KEY", INGEST_KEY).output().expect("a shell");
+        assert!(output.status.success(), "`{command}`: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    eventually("each of them made an event", || {
+        let sources: Vec<String> =
+            server.events("").iter().map(|event| event["source"]["protocol"].to_string()).collect();
+        let each = ["syslog_udp", "syslog_tcp", "snmp_trap", "http"];
+        each.iter().all(|wanted| sources.iter().any(|source| source.contains(wanted))).then_some(())
+    });
 }
 
 #[test]

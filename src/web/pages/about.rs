@@ -133,9 +133,13 @@ fn recipe(listener: &ListenerStatus, host: &str, by_tls: bool) -> Option<Recipe>
             "Syslog over TLS",
             format!("echo '<13>test over TLS' | openssl s_client -quiet -connect {}:{port}", bracketed(host)),
         ),
+        // By numbers: Debian has no MIB files from which snmptrap would know names.
         "snmp" => (
             "SNMP traps and informs",
-            format!("snmptrap -v 2c -c COMMUNITY {}:{port} '' 1.3.6.1.6.3.1.1.5.3 ifIndex.1 i 1", bracketed(host)),
+            format!(
+                "snmptrap -v 2c -c COMMUNITY {}:{port} '' 1.3.6.1.6.3.1.1.5.3 1.3.6.1.2.1.2.2.1.1.1 i 1",
+                bracketed(host)
+            ),
         ),
         "ingest_http" => (
             "JSON over HTTP",

@@ -9,7 +9,7 @@ use super::super::Web;
 use super::super::auth::SignedIn;
 use super::super::fault::Answer;
 use super::super::input::{Fields, Posted};
-use super::super::text::{shortened, url_encode, visible};
+use super::super::text::{bytes, count, shortened, url_encode, visible};
 use super::views::{ChangeView, counted};
 use super::{Frame, Trouble, done, shown, shown_again};
 use crate::admin::{Ignored, Origin, Setting};
@@ -70,8 +70,11 @@ impl SettingView {
             value,
             origin: setting.origin.name(),
             origin_note,
-            default: key.default.to_owned(),
-            range: key.kind.range().into_owned(),
+            default: key.default.parse().map_or_else(|_| key.default.to_owned(), |number| amount(number, key.unit)),
+            range: match key.kind {
+                Kind::Integer { min, max } => format!("{} to {}", amount(min, key.unit), amount(max, key.unit)),
+                other => other.range().into_owned(),
+            },
             unit: key.unit,
             help: key.help,
             bounds: match key.kind {
@@ -95,6 +98,16 @@ impl SettingView {
     fn short(&self) -> String {
         shortened(&self.value, SHOWN)
     }
+}
+
+/// A number as it is read best: in a unit of bytes if nothing is rounded by that. What is typed stays plain.
+fn amount(number: i64, unit: &str) -> String {
+    let Ok(number) = u64::try_from(number) else { return number.to_string() };
+    let mut rest = number;
+    while rest > 0 && rest.is_multiple_of(1_024) {
+        rest /= 1_024;
+    }
+    if unit == "bytes" && number > 0 && rest < 1_024 { bytes(number) } else { count(number) }
 }
 
 /// One form.

@@ -16,7 +16,7 @@ pub use disk::SmallDisk;
 pub use faulty::{Faulty, Mode};
 pub use http::{Answer, Request, speak};
 pub use metrics::Metrics;
-pub use page::{Browser, Form};
+pub use page::{Browser, Form, unescape};
 pub use pki::Authority;
 pub use receiver::{Receiver, Reply};
 pub use server::{ADMIN_KEY, COMMUNITY, INGEST_KEY, Ports, Server, ServerBuilder, encode, free_address};

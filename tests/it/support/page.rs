@@ -135,7 +135,8 @@ fn attribute(attributes: &str, name: &str) -> Option<String> {
 }
 
 /// Undoes what askama escapes.
-fn unescape(text: &str) -> String {
+/// Text of a page as it is read.
+pub fn unescape(text: &str) -> String {
     let named = text.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
     let numbered = named.replace("&#34;", "\"").replace("&#39;", "'").replace("&#60;", "<").replace("&#62;", ">");
     numbered.replace("&#38;", "&").replace("&amp;", "&")
