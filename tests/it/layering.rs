@@ -41,7 +41,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rcgen", &["net/tls/"]),
     ("ring", &["oidc/token.rs", "forward/targets/webhook.rs", "store/sqlite/trail/", "admin/trail"]),
     ("rustls", &["tls.rs", "net/", "forward/", "app"]),
-    ("axum", &["web/", "ingest/http", "net/http", "net/problem", "net/api_version", "cli/mock_moog", "app"]),
+    (
+        "axum",
+        &["web/", "ingest/http", "net/http", "net/problem", "net/refusals", "net/api_version", "cli/mock_moog", "app"],
+    ),
     ("askama", &["web/"]),
     ("utoipa", &["web/", "admin/", "ingest/http"]),
     ("utoipa_axum", &["web/"]),
