@@ -140,7 +140,8 @@ async fn the_page_changes_what_was_typed_shows_where_it_comes_from_and_goes_back
     let site = Site::new().await;
     let (cookie, csrf) = site.login().await;
     let page = site.get("/admin/config", &cookie).await.text;
-    for part in ["unhandled_threshold", "1 to 1,000,000,000", "badge none\">default", "snmp.communities", "set, not shown"]
+    for part in
+        ["unhandled_threshold", "1 to 1,000,000,000", "badge none\">default", "snmp.communities", "set, not shown"]
     {
         assert!(page.contains(part), "the page has no {part}");
     }
