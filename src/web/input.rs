@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -17,6 +17,9 @@ use crate::admin::MAX_REASON;
 use crate::model::{Day, Timestamp};
 use crate::net::api_version::VERSION_PARAMETER;
 use crate::net::http::is_late;
+
+/// Why something is changed, for those who send no body with a `reason`.
+pub(super) const CHANGE_REASON: HeaderName = HeaderName::from_static("x-change-reason");
 
 /// Names and values, from a query or a form.
 #[derive(Debug, Clone, Default)]
@@ -293,7 +296,7 @@ impl<S: Sync> FromRequestParts<S> for Reason {
 }
 
 fn header_reason(headers: &HeaderMap) -> Result<Option<String>, Fault> {
-    let Some(reason) = headers.get("x-change-reason") else { return Ok(None) };
+    let Some(reason) = headers.get(CHANGE_REASON) else { return Ok(None) };
     if reason.len() > MAX_REASON {
         return Err(Fault::field("X-Change-Reason", format!("it is longer than {MAX_REASON} bytes")));
     }

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use super::super::Web;
 use super::super::auth::{Caller, Principal};
 use super::super::fault::Fault;
+use super::super::input::CHANGE_REASON;
 use super::super::rights;
 use crate::access::Right;
 use crate::admin::{KeptAnswer, Once, RepeatId, Turn};
@@ -91,12 +92,14 @@ async fn read(principal: &Principal, request: Request) -> Result<(RepeatId, Requ
         Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or broke off")
     })?;
     let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0).to_string();
-    let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    // Headers that have a say in what is done.
+    let [kind, reason, condition] = [header::CONTENT_TYPE, CHANGE_REASON, header::IF_MATCH]
+        .map(|name| parts.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes));
     let id = RepeatId {
         key: hash(&[principal.0.as_bytes(), key.as_bytes()]),
         caller: hash(&[principal.0.as_bytes()]),
         // A body may hold a secret. Its hash is kept, the key is not: mixed with it, the hash cannot be guessed at.
-        request: hash(&[key.as_bytes(), uri.as_bytes(), kind, &body]),
+        request: hash(&[key.as_bytes(), uri.as_bytes(), kind, reason, condition, &body]),
     };
     Ok((id, Request::from_parts(parts, Body::from(body))))
 }

@@ -33,6 +33,9 @@ async fn a_repeated_post_is_done_once_and_answered_the_same() {
     assert_ne!(first.header("x-correlation-id"), again.header("x-correlation-id"), "each request has its own id");
     let other = post("/api/v1/rules", "k-1", rule()).await;
     assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", other.text);
+    let reason = [("idempotency-key", "k-1"), ("x-change-reason", "another")];
+    let other = ask(&site, Method::POST, "/api/v2/rules", &reason, Some(rule())).await;
+    assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY, "with another reason it is another request");
     assert_eq!(post("/api/v2/rules", "k-2", json!({"match_string": "x"})).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(post("/api/v2/rules", "k-2", rule()).await.status, StatusCode::CREATED, "what failed frees its key");
     assert_eq!(post("/api/v2/rules", "two words", rule()).await.status, StatusCode::BAD_REQUEST);
