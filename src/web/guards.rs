@@ -1,10 +1,11 @@
-//! What stands before every route of the API, in every version: who asks from elsewhere (CORS), how often (by address and by
-//! key), for how long, in which form, and that nothing is done twice (idempotency). Each part has its own file; this one has their order.
+//! What stands before every route of the API, in every version: who asks from elsewhere (CORS), how often (by address
+//! and by key), for how long, in which form, and that nothing is done twice (idempotency). Each part has its own file;
+//! this one has their order.
 //!
-//! From the outside in: CORS, so that a page elsewhere can read a refusal too; the limit by address, which costs the least;
-//! compression; the time limit; the key or session; the limit by key; the form; the idempotency key. Everything here is bounded. What the
-//! limits count is kept in memory only and begins anew after a crash; what was answered to which idempotency key is kept by
-//! the store.
+//! From the outside in: CORS, so that a page elsewhere can read a refusal too; the limit by address, which costs the
+//! least; compression; the time limit; the key or session; the limit by key; the form; the idempotency key. Everything
+//! here is bounded. What the limits count is kept in memory only and begins anew after a crash; what was answered to
+//! which idempotency key is kept by the store.
 
 mod cors;
 mod idempotency;

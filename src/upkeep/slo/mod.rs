@@ -1,8 +1,8 @@
 //! Service levels, judged by the appliance itself.
 //!
-//! Every [`TICK`], and when somebody asks, the program's own metrics are read ([`counting`]), what was added since goes into buckets of minutes and
-//! hours ([`tally`]), and each level is judged over five windows ([`verdict`]). So the figures are those that a Prometheus
-//! with `packaging/prometheus/recording.rules.yml` computes from the same counters.
+//! Every [`TICK`], and when somebody asks, the program's own metrics are read ([`counting`]), what was added since goes
+//! into buckets of minutes and hours ([`tally`]), and each level is judged over five windows ([`verdict`]). So the
+//! figures are those that a Prometheus with `packaging/prometheus/recording.rules.yml` computes from the same counters.
 //!
 //! A change of state that lasts [`CONFIRM`] is told once: in the log, and as an alert on its normal way. Buckets are
 //! written after each reading that found something new; a crash loses what was counted since. It reads counters and writes

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for something that normally takes milliseconds: generous, because tests share the cores with whatever else
-/// the machine does.
+/// How long a test waits for something that normally takes milliseconds: generous, because tests share the cores with
+/// whatever else the machine does.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Pause between two looks.
